@@ -1,10 +1,13 @@
 """The family of bias rules: a bias on the scores decides who is chosen, and moves against the load.
 
-A rule of one's own is a subclass with one method, `step`, that says by how much the bias moves.
+A rule of one's own is a subclass of `BiasStrategy` with one method, `step`, that says by how much the bias moves.
+
+Shapes: T tokens, E experts, K experts per token, D width.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,11 +19,31 @@ from strategies.contract import Balances, LayerSpec, RouteContext, Routing, Stra
 from strategies.router import LinearRouter, choose, gates, score
 
 
-class BiasStrategy(Strategy):
-    """Selection by `scores + bias_E`, gates from the unbiased scores, bias updated once per optimizer step."""
+class BiasedSelection(Strategy):
+    """Selection by `scores + bias_E`, gates from the unbiased scores. How the bias moves is the subclass's business."""
 
     selection_only_bias = True
     balances: ClassVar[Balances | Waived] = Balances(max_vio=0.5, steps=1000)
+
+    def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
+        super().__init__(spec, config, terms)
+        self.router = LinearRouter(spec)
+        self.bias_E: Tensor
+        self.register_buffer("bias_E", torch.zeros(spec.num_experts))
+
+    def route(self, hidden_TD: Tensor, tokens_T: Tensor, context: RouteContext) -> Routing:
+        logits_TE = self.router(hidden_TD)
+        scores_TE = score(logits_TE, self.spec.score)
+        experts_TK = choose(self.select(scores_TE.detach()), self.spec.top_k)
+        return Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
+
+    def select(self, scores_TE: Tensor) -> Tensor:
+        """What the k best are chosen by, (T, E)."""
+        return scores_TE + self.bias_E
+
+
+class BiasStrategy(BiasedSelection):
+    """A biased selection whose bias takes one step against the load per optimizer step."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -38,16 +61,8 @@ class BiasStrategy(Strategy):
 
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)
-        self.router = LinearRouter(spec)
-        self.bias_E: Tensor
-        self.register_buffer("bias_E", torch.zeros(spec.num_experts))
+        self.rate: Tensor
         self.register_buffer("rate", torch.tensor(float(self.config.rate)))
-
-    def route(self, hidden_TD: Tensor, tokens_T: Tensor, context: RouteContext) -> Routing:
-        logits_TE = self.router(hidden_TD)
-        scores_TE = score(logits_TE, self.spec.score)
-        experts_TK = choose(scores_TE.detach() + self.bias_E, self.spec.top_k)
-        return Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
 
     def schedule(self, progress: float) -> None:
         start = self.config.decay_from
@@ -59,6 +74,7 @@ class BiasStrategy(Strategy):
         step_E = self.step((mean - load_E) / mean)
         self.bias_E += step_E - step_E.mean() if self.config.center else step_E
 
+    @abstractmethod
     def step(self, violation_E: Tensor) -> Tensor:
         """How far each bias moves, (E,).
 

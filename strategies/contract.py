@@ -17,6 +17,7 @@ K experts per token, A assignments, D model width, V vocabulary.
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -156,7 +157,7 @@ class Strategy(nn.Module):
         if reason:
             raise ValueError(f"{self.name}: {reason}")
         self.spec = spec
-        self.config = self.Config() if config is None else config
+        self.config: Any = self.Config() if config is None else config
         from strategies.terms import build_terms  # the terms know the contract, so they come in here
 
         self.terms = build_terms(terms or {}, self)
@@ -179,6 +180,7 @@ class Strategy(nn.Module):
                 routing.losses[term.name] = term(routing, context)
         return routing
 
+    @abstractmethod
     def route(self, hidden_TD: Tensor, tokens_T: Tensor, context: RouteContext) -> Routing:
         """Choose experts and gates.
 

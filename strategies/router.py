@@ -1,17 +1,20 @@
 """The learned router that most strategies share: a linear map, a score function, top-k and gates.
 
-Shapes: T tokens, E experts, K chosen per token, D width.
+Shapes: T tokens, E experts, K chosen per token, A assignments, D width.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from strategies.contract import LayerSpec, Score
 
 TINY = 1e-20  # keeps the gate's division defined (Trinity's released router uses the same value)
+
+RouterInit = Literal["normal", "orthogonal"]
 
 
 def score(logits_TE: Tensor, function: Score) -> Tensor:
@@ -20,7 +23,7 @@ def score(logits_TE: Tensor, function: Score) -> Tensor:
         return logits_TE.sigmoid()
     if function == "softmax":
         return logits_TE.softmax(dim=-1)
-    return F.softplus(logits_TE).sqrt()
+    return nn.functional.softplus(logits_TE).sqrt()
 
 
 def probabilities(scores_TE: Tensor) -> Tensor:
@@ -33,25 +36,40 @@ def choose(selection_TE: Tensor, k: int) -> Tensor:
     return torch.topk(selection_TE.nan_to_num(nan=-torch.inf), k, dim=-1, sorted=True).indices
 
 
-def gates(scores_TE: Tensor, experts_TK: Tensor, spec: LayerSpec) -> Tensor:
+def gates(scores_TE: Tensor, experts_TK: Tensor, spec: LayerSpec, normalize: bool | None = None) -> Tensor:
     """Gates of the chosen experts, (T, K): their unbiased scores, normalised if the layer says so and K > 1.
 
     With one expert per token a normalised gate would be 1 and the task loss would never reach the router.
+
+    Args:
+        normalize: for rules whose paper settles it; None asks the layer.
     """
     chosen_TK = scores_TE.gather(-1, experts_TK)
-    if spec.normalize_gates and experts_TK.shape[-1] > 1:
+    if (spec.normalize_gates if normalize is None else normalize) and experts_TK.shape[-1] > 1:
         chosen_TK = chosen_TK / (chosen_TK.sum(dim=-1, keepdim=True) + TINY)
     return chosen_TK * spec.route_scale
+
+
+def count(expert_A: Tensor, num_experts: int) -> Tensor:
+    """Assignments per expert, (E,) float32. Sums of ones are exact, so the order in which they are added is free."""
+    load_E = torch.zeros(num_experts, device=expert_A.device)
+    return load_E.index_add_(0, expert_A, torch.ones_like(expert_A, dtype=torch.float32))
 
 
 class LinearRouter(nn.Module):
     """logits = hidden · weightᵀ in float32, whatever the autocast dtype."""
 
-    def __init__(self, spec: LayerSpec) -> None:
+    def __init__(self, spec: LayerSpec, init: RouterInit = "normal") -> None:
+        """`init`: "normal" has the layer's `router_std`, "orthogonal" gain 0.1, as in BASE's and StableMoE's code."""
         super().__init__()
         weight_ED = torch.empty(spec.num_experts, spec.width)
-        self.weight_ED = nn.Parameter(weight_ED.normal_(std=spec.router_std, generator=spec.generator("router")))
+        generator = spec.generator("router")
+        if init == "normal":
+            weight_ED.normal_(std=spec.router_std, generator=generator)
+        else:
+            nn.init.orthogonal_(weight_ED, gain=0.1, generator=generator)
+        self.weight_ED = nn.Parameter(weight_ED)
 
     def forward(self, hidden_TD: Tensor) -> Tensor:
         with torch.autocast(hidden_TD.device.type, enabled=False):
-            return F.linear(hidden_TD.float(), self.weight_ED.float())
+            return nn.functional.linear(hidden_TD.float(), self.weight_ED.float())

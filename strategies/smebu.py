@@ -32,6 +32,7 @@ class Smebu(BiasStrategy):
 
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)
+        self.momentum_E: Tensor
         self.register_buffer("momentum_E", torch.zeros(spec.num_experts))
 
     def step(self, violation_E: Tensor) -> Tensor:
