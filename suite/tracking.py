@@ -1,0 +1,252 @@
+"""MLflow as a mirror of trial folders: complete, replayable, and never in training's way.
+
+Trials write their folders and nothing else. A mirror reads them, whenever it runs: in a thread beside `equipoise run`,
+or in `equipoise sync` afterwards. A server that is down, slow or refusing costs the mirror, never a trial. Sending the
+same points twice stores them once, because their timestamps come from the trial, not from the clock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from suite.trial import TrialFolder, read_json, write_json
+
+POINTS = 200  # a curve's points in MLflow; the folder has them all
+SYNC_SECONDS = 5.0
+CURVES = ("train_loss", "val_loss", "lr", "grad_norm", "max_vio", "max_vio_worst", "load_entropy", "bias_abs_max", "bias_step")
+_STATUS = {"finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
+
+
+def configure_client() -> None:
+    """Settings MLflow reads at import: give up on a dead server in seconds, report nothing home."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+
+def default_uri(home: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or SQLite under the home."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+
+
+@contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def thinned(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
+    """At most `POINTS` rows, the same ones whenever this is asked, plus every row with a held-out loss and the last step."""
+    every = max(1, -(-steps // POINTS))
+    return [row for row in rows if row["step"] % every == 0 or row["step"] == steps - 1 or row.get("val_loss") is not None]
+
+
+def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested numbers under names MLflow accepts, such as `overflow/1.25`; lists and nulls are left to the artifact."""
+    flat: dict[str, float] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= flatten(item, f"{prefix}{key}/")
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            flat[prefix + key] = float(item)
+    return flat
+
+
+class Mirror:
+    """Brings MLflow up to date with trial folders.
+
+    Args:
+        home: where `trials/` and the default store are.
+        uri: tracking server or database; None for `default_uri`.
+    """
+
+    def __init__(self, home: Path, uri: str | None = None) -> None:
+        configure_client()
+        self.home, self.uri = home, uri or default_uri(home)
+        self._client: Any = None
+        self._parents: dict[str, str] = {}
+
+    def connect(self) -> Any:
+        """The client; the first one initialises the database alone, because eight at once break it."""
+        if self._client is None:
+            from mlflow import MlflowClient
+
+            with _only_one(self.home / ".mlflow.lock"):
+                fresh = self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
+                client = MlflowClient(tracking_uri=self.uri)
+                client.search_experiments(max_results=1)
+                if fresh:
+                    with sqlite3.connect(self.uri.removeprefix("sqlite:///")) as connection:
+                        connection.execute("PRAGMA journal_mode=WAL")
+            self._client = client
+        return self._client
+
+    def _experiment(self) -> str:
+        client = self.connect()
+        found = client.get_experiment_by_name("equipoise")
+        if found is not None:
+            return found.experiment_id
+        with _only_one(self.home / ".mlflow.lock"):
+            found = client.get_experiment_by_name("equipoise")
+            if found is not None:
+                return found.experiment_id
+            local = self.uri.startswith("sqlite:")
+            place = (self.home / "mlartifacts").as_uri() if local else None
+            return client.create_experiment("equipoise", artifact_location=place)
+
+    def _find_or_create(self, tag: str, value: str, name: str, parent: str | None, start_ms: int) -> str:
+        """The run with `tag` = `value`: looked up first, so that a resumed trial continues its own run."""
+        client, experiment = self.connect(), self._experiment()
+        found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1)
+        if found:
+            return found[0].info.run_id
+        tags = {tag: value, "mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
+        return client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name).info.run_id
+
+    def suite_run(self, suite: str) -> str:
+        """The parent run of a suite."""
+        if suite not in self._parents:
+            self._parents[suite] = self._find_or_create("equipoise.suite", suite, suite, None, 0)
+        return self._parents[suite]
+
+    def sync_trial(self, folder: TrialFolder, suite: str, name: str) -> bool:
+        """Send what MLflow does not have of this trial. True if it now has the finished record.
+
+        Raises whatever the client raises; the caller decides to try again later.
+        """
+        cursor_path = folder.path / "mlflow.json"
+        cursor = read_json(cursor_path) if cursor_path.exists() else {}
+        if cursor.get("uri") != redacted(self.uri):
+            cursor = {"uri": redacted(self.uri), "next_step": 0, "state": None}
+        if cursor["state"] == "recorded":
+            return True
+        if not folder.trial.exists():
+            return False
+        rows, steps, started, state = self._read(folder)
+        if started is None:
+            return False
+        from mlflow.entities import Metric, Param, RunTag
+
+        client = self.connect()
+        start_ms = int(datetime.fromisoformat(started).timestamp() * 1000)
+        if "run_id" not in cursor:
+            cursor["run_id"] = self._find_or_create("trial_key", folder.key, name, self.suite_run(suite), start_ms)
+            definition = read_json(folder.trial)
+            params = {key: str(value)[:500] for key, value in parameters(definition).items()}
+            facts = definition.get("provenance", {})
+            tags = {"strategy": params["strategy"], "task": params["task"], "git_revision": str(facts.get("git_revision"))}
+            client.log_batch(
+                cursor["run_id"],
+                params=[Param(key, value) for key, value in params.items()],
+                tags=[RunTag(key, value) for key, value in tags.items()],
+            )
+        run = cursor["run_id"]
+        new = [row for row in thinned(rows, steps) if row["step"] >= cursor["next_step"]]
+        points = [
+            Metric(key, float(row[key]), start_ms + row["step"], row["step"])
+            for row in new
+            for key in row
+            if (key in CURVES or key.startswith("loss_")) and row[key] is not None
+        ]
+        for start in range(0, len(points), 900):
+            client.log_batch(run, metrics=points[start : start + 900])
+        if rows:
+            cursor["next_step"] = max(cursor["next_step"], rows[-1]["step"] + 1)
+        if state in ("finished", "diverged"):
+            self._finish(folder, run, start_ms, steps)
+            cursor["state"] = "recorded"
+        elif state != cursor["state"]:
+            client.update_run(run, status=_STATUS.get(state, "RUNNING"))
+            cursor["state"] = state
+        write_json(cursor_path, cursor)
+        return cursor["state"] == "recorded"
+
+    def _read(self, folder: TrialFolder) -> tuple[list[dict[str, Any]], int, str | None, str]:
+        """Curve rows, number of steps, when the first attempt started, and how the trial stands."""
+        if folder.done:
+            import pyarrow.parquet as pq
+
+            done = read_json(folder.record)
+            rows = pq.read_table(folder.path / "curves.parquet").to_pylist()
+            return rows, done["config"]["task"]["rung"]["steps"], done["attempts"][0]["started"], done["status"]
+        history = folder.history()
+        if not history or "provenance" not in read_json(folder.trial):
+            return [], 0, None, "new"
+        from suite.trial import Journal
+
+        rows = Journal(folder.path, 1, 1, bias=False).curves()
+        steps = read_json(folder.trial)["config"]["task"]["rung"]["steps"]
+        ended = history[-1]["ended_by"]
+        running = ended == "killed" and not folder.failure.exists()
+        return rows, steps, history[0]["started"], "running" if running else ended
+
+    def _finish(self, folder: TrialFolder, run: str, start_ms: int, steps: int) -> None:
+        from mlflow.entities import Metric
+
+        client, done = self.connect(), read_json(folder.record)
+        values = flatten(done["measures"], "final/") | flatten(done["timing"], "time/")
+        client.log_batch(run, metrics=[Metric(key, value, start_ms + steps, steps) for key, value in values.items()])
+        for name in ("trial.json", "record.json", "curves.parquet", "load.npz"):
+            client.log_artifact(run, str(folder.path / name))
+        end = datetime.fromisoformat(done["attempts"][-1]["ended"])
+        client.set_tag(run, "outcome", done["status"])
+        client.set_terminated(run, _STATUS[done["status"]], end_time=int(end.timestamp() * 1000))
+
+
+def parameters(definition: dict[str, Any]) -> dict[str, Any]:
+    """What MLflow lists as parameters of a trial."""
+    config = definition["config"]
+    rung = {f"rung.{key}": value for key, value in config["task"]["rung"].items()}
+    own = {f"strategy.{key}": value for key, value in config["strategy"]["config"].items()}
+    terms = {f"terms.{key}": value for key, value in config["strategy"]["terms"].items()}
+    plain = {key: config[key] for key in ("seed", "backend", "precision", "device", "threads")}
+    return {"strategy": config["strategy"]["name"], "task": config["task"]["name"], **plain, **own, **terms, **rung}
+
+
+def redacted(uri: str) -> str:
+    """The URI without credentials, as it may stand in files and messages."""
+    head, separator, tail = uri.partition("://")
+    return head + separator + tail.rpartition("@")[2] if separator else uri
+
+
+class BackgroundMirror:
+    """A mirror in a daemon thread. Training neither waits for it nor hears of its troubles; `close` says what is left."""
+
+    def __init__(self, home: Path, uri: str | None, jobs: dict[str, tuple[str, str]]) -> None:
+        self.jobs = jobs  # key → (suite, run name)
+        self.error: str | None = None
+        self._mirror = Mirror(home, uri)
+        self._stop = threading.Event()
+        self._left = dict(jobs)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while True:
+            last = self._stop.is_set()  # one whole pass after being asked to stop
+            try:
+                for key, (suite, name) in list(self._left.items()):
+                    if self._mirror.sync_trial(TrialFolder(self._mirror.home / "trials" / key), suite, name):
+                        del self._left[key]
+                self.error = None
+            except Exception as error:
+                self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if last or not self._left:
+                return
+            self._stop.wait(SYNC_SECONDS)
+
+    def close(self, patience: float) -> int:
+        """Give the mirror `patience` seconds to catch up. Returns how many trials it has not recorded."""
+        self._stop.set()
+        self._thread.join(patience)
+        return len(self._left)
