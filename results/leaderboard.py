@@ -1,0 +1,235 @@
+"""The leaderboard: one suite's records on one kind of hardware, compared statistically."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results.across_tasks import across_tasks
+from results.power import ALPHA, MIN_SEEDS, smallest_p
+from results.records import Outcome, Records, check_manifest, nearest
+from results.rows import delta, row
+from results.statistics import Paired, paired_many
+from results.verdict import Family, Verdict, verdicts
+
+Board = dict[str, Any]
+
+
+def build(
+    manifest: Mapping[str, Any], records: Records, *, hardware: str | None = None, generated: str | None = None
+) -> Board:
+    """Compare every arm of a suite with its baseline.
+
+    Args:
+        manifest: see docs/formats.md.
+        records: what became of the suite's trials.
+        hardware: the kind of hardware to show, by label, where the records come from several.
+        generated: when, for the board's footer; passed in so that equal records give equal bytes.
+
+    Returns:
+        leaderboard.json as docs/statistics.md describes it: rows by task and rank.
+
+    Raises:
+        ValueError: records of several kinds of hardware and none chosen, or a label nothing was run on.
+    """
+    check_manifest(manifest)
+    records, label = _one_hardware(records, hardware)
+    ranked = [arm for arm in manifest["arms"] if arm["arm"] != manifest.get("aa_arm")]
+    compared = [arm["arm"] for arm in ranked if arm["arm"] != manifest["baseline"]]
+    tasks = [task["name"] for task in manifest["tasks"]]
+    losses = {(arm, task): _losses(records, arm, task) for arm in _arms(manifest) for task in tasks}
+    summaries = _summaries(manifest, losses, compared, tasks)
+    margins = {task: _margin(manifest, summaries.get((manifest.get("aa_arm") or "", task))) for task in tasks}
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        judged = _judge(manifest, records, summaries, compared, task, margins[task])
+        rows += _ranked([_row(manifest, records, losses, arm, task, judged, margins[task]) for arm in ranked])
+    return {
+        "suite": manifest["suite"],
+        "title": manifest.get("title") or manifest["suite"],
+        "protocol_version": manifest["protocol_version"],
+        "protocol_digest": manifest.get("protocol_digest"),
+        "track": manifest.get("track"),
+        "hardware": label,
+        "baseline": manifest["baseline"],
+        "control": manifest.get("control"),
+        "margin": manifest.get("margin"),
+        "margins": margins,
+        "n_arms": len(compared),
+        "tasks": list(manifest["tasks"]),
+        "aa": _aa(manifest, records, losses, summaries, tasks),
+        "rows": rows,
+        "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
+        "warnings": _warnings(manifest, records, rows, len(compared), margins),
+        "generated": generated,
+    }
+
+
+def _one_hardware(records: Records, hardware: str | None) -> tuple[Records, str | None]:
+    labels = records.hardware()
+    if hardware is not None:
+        if labels and hardware not in labels:
+            raise ValueError(f"hardware: {hardware!r} has no record{nearest(hardware, labels)}")
+        return records.on(hardware), hardware
+    if len(labels) > 1:
+        shown = ", ".join(map(repr, labels))
+        raise ValueError(f"hardware: records of {len(labels)} kinds ({shown}); expected one: choose a label")
+    return records, labels[0] if labels else None
+
+
+def _arms(manifest: Mapping[str, Any]) -> list[str]:
+    arms = [arm["arm"] for arm in manifest["arms"]]
+    aa = manifest.get("aa_arm")
+    return [*arms, aa] if aa and aa not in arms else arms
+
+
+def _losses(records: Records, arm: str, task: str) -> dict[int, float]:
+    return {o.seed: o.val_loss for o in records.cell(arm, task) if o.val_loss is not None}
+
+
+def _summaries(
+    manifest: Mapping[str, Any],
+    losses: Mapping[tuple[str, str], Mapping[int, float]],
+    compared: Sequence[str],
+    tasks: Sequence[str],
+) -> dict[tuple[str, str], Paired]:
+    arms = [*compared, *([manifest["aa_arm"]] if manifest.get("aa_arm") else [])]
+    cells = [(arm, task) for task in tasks for arm in arms]
+    differences = []
+    for arm, task in cells:
+        base = losses[manifest["baseline"], task]
+        differences.append([loss - base[seed] for seed, loss in losses[arm, task].items() if seed in base])
+    return dict(zip(cells, paired_many(differences), strict=True))
+
+
+def _margin(manifest: Mapping[str, Any], aa: Paired | None) -> float:
+    """The practical margin of a task: the manifest's, else the standard deviation of one A/A difference, else 0."""
+    if manifest.get("margin") is not None:
+        return float(manifest["margin"])
+    return aa.sd if aa and aa.sd is not None else 0.0
+
+
+def _judge(
+    manifest: Mapping[str, Any],
+    records: Records,
+    summaries: Mapping[tuple[str, str], Paired],
+    compared: Sequence[str],
+    task: str,
+    margin: float,
+) -> dict[str, dict[str, Any]]:
+    base_diverged = _diverged(records.cell(manifest["baseline"], task))
+    family = [
+        Family(
+            summaries[arm, task],
+            planned=len(records.cell(arm, task)),
+            diverged=_diverged(records.cell(arm, task)),
+            baseline_diverged=base_diverged,
+        )
+        for arm in compared
+    ]
+    judged = {
+        arm: delta(entry.summary, verdict)
+        for arm, entry, verdict in zip(compared, family, verdicts(family, margin), strict=True)
+    }
+    own = Verdict("baseline", None, None, None, False, None, "what the others are compared with")
+    n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
+    judged[manifest["baseline"]] = delta(Paired(n, 0.0 if n else None), own)
+    return judged
+
+
+def _row(
+    manifest: Mapping[str, Any],
+    records: Records,
+    losses: Mapping[tuple[str, str], Mapping[int, float]],
+    arm: Mapping[str, Any],
+    task: str,
+    judged: Mapping[str, dict[str, Any]],
+    margin: float,
+) -> dict[str, Any]:
+    reference = records.cell(manifest.get("control") or manifest["baseline"], task)
+    cell = records.cell(arm["arm"], task)
+    content = row(arm, task, cell, losses[manifest["baseline"], task], reference)
+    return content | {"delta_loss": judged[arm["arm"]], "margin": margin}
+
+
+def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one task with their ranks, best first. Diverged arms come last, unfinished ones have no rank.
+
+    The rank follows the paired difference, so that an arm with a seed missing is not judged by its luck with seeds.
+    Where there is no pair at all it follows the loss.
+    """
+
+    def place(entry: dict[str, Any]) -> tuple[int, float]:
+        mean = entry["delta_loss"]["mean"]
+        loss = mean if mean is not None else entry["val_loss"]["mean"]
+        return entry["diverged"], float("inf") if loss is None else loss
+
+    def shown(entry: dict[str, Any]) -> bool:
+        return bool(entry["n_seeds"] or entry["diverged"])
+
+    places = sorted(place(entry) for entry in rows if shown(entry))
+    for entry in rows:
+        entry["rank"] = places.index(place(entry)) + 1 if shown(entry) else None
+    return sorted(rows, key=lambda entry: (entry["rank"] is None, entry["rank"] or 0, entry["arm"]))
+
+
+def _aa(
+    manifest: Mapping[str, Any],
+    records: Records,
+    losses: Mapping[tuple[str, str], Mapping[int, float]],
+    summaries: Mapping[tuple[str, str], Paired],
+    tasks: Sequence[str],
+) -> dict[str, Any] | None:
+    """The baseline against itself, per task: what a difference of nothing looks like here."""
+    arm = manifest.get("aa_arm")
+    if not arm:
+        return None
+    shown = {}
+    for task in tasks:
+        summary, base = summaries[arm, task], losses[manifest["baseline"], task]
+        shown[task] = {
+            "mean": summary.mean,
+            "ci_low": summary.ci_low,
+            "ci_high": summary.ci_high,
+            "sd": summary.sd,
+            "n": summary.n,
+            "p_t": summary.p_t,
+            "seeds": [
+                {"seed": o.seed, "trial_key": o.trial_key, "status": o.status, "val_loss": o.val_loss}
+                | {"delta": None if o.val_loss is None or o.seed not in base else o.val_loss - base[o.seed]}
+                for o in records.cell(arm, task)
+            ],
+        }
+    return {"arm": arm, "tasks": shown}
+
+
+def _warnings(
+    manifest: Mapping[str, Any],
+    records: Records,
+    rows: Sequence[dict[str, Any]],
+    arms: int,
+    margins: Mapping[str, float],
+) -> list[str]:
+    said = []
+    for status, words in (("missing", "not run yet"), ("failed", "failed"), ("diverged", "diverged")):
+        count = sum(outcome.status == status for outcome in records)
+        if count:
+            said.append(f"{count} of {len(records)} trials {words}.")
+    pairs = [entry["delta_loss"]["n"] for entry in rows if entry["delta_loss"]["verdict"] != "baseline"]
+    fewest = min(pairs, default=0)
+    if fewest < MIN_SEEDS:
+        said.append(f"Indicative: rows with fewer than {MIN_SEEDS} paired seeds get no verdict.")
+    elif smallest_p(fewest, arms) >= ALPHA:
+        said.append(
+            f"With {fewest} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
+            f"(smallest p {smallest_p(fewest, arms):.3f}); verdicts rest on the t test."
+        )
+    if manifest.get("margin") is None:
+        without = [task for task, margin in margins.items() if margin == 0]
+        if without:
+            said.append(f"No margin and no A/A spread on {', '.join(without)}: the margin is 0, no tie can be shown.")
+    return said
+
+
+def _diverged(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.status == "diverged" for outcome in outcomes)

@@ -1,0 +1,164 @@
+"""One row of a leaderboard: an arm on a task, its seeds averaged.
+
+Load measures, costs and losses are means over the finished seeds, speeds medians. `overhead` is the median over seeds
+of (step time of the arm / step time of the reference) − 1, so 0.01 is one percent slower; seeds that ran on the
+reference's host are preferred.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from results.notes import bias_note
+from results.records import Outcome
+from results.statistics import Paired, mean_interval
+from results.verdict import Verdict
+
+
+def row(
+    arm: Mapping[str, Any],
+    task: str,
+    outcomes: Sequence[Outcome],
+    baseline: Mapping[int, float],
+    reference: Sequence[Outcome],
+) -> dict[str, Any]:
+    """Everything in a row that needs no comparison with other arms.
+
+    Args:
+        arm: the arm's entry in the manifest.
+        outcomes: the arm's trials on the task, by seed.
+        baseline: the baseline's loss per finished seed.
+        reference: trials of the arm that costs and loads are measured against.
+    """
+    finished = [outcome for outcome in outcomes if outcome.status == "finished"]
+    losses = [outcome.val_loss for outcome in finished if outcome.val_loss is not None]
+    mean, low, high = mean_interval(losses)
+    notes = [arm.get("note"), bias_note(finished, [o for o in reference if o.status == "finished"])]
+    return {
+        "strategy": arm["strategy"],
+        "arm": arm["arm"],
+        "task": task,
+        "title": arm["title"],
+        "paper": arm.get("paper"),
+        "causal": arm.get("causal"),
+        "config": arm.get("config", {}),
+        "terms": arm.get("terms", {}),
+        "note": " ".join(note for note in notes if note) or None,
+        "rank": None,
+        "n_seeds": len(finished),
+        "diverged": _count(outcomes, "diverged"),
+        "failed": _count(outcomes, "failed"),
+        "missing": _count(outcomes, "missing"),
+        "val_loss": {"mean": mean, "ci_low": low, "ci_high": high},
+        "perplexity": None if mean is None else math.exp(mean),
+        **measured(finished),
+        "tokens_per_second": _median(o.record["timing"]["tokens_per_second"] for o in finished if o.record),
+        "overhead": overhead(finished, reference),
+        "seeds": [_seed(outcome, baseline) for outcome in outcomes],
+        "trial_keys": [outcome.trial_key for outcome in outcomes],
+    }
+
+
+def measured(finished: Sequence[Outcome]) -> dict[str, Any]:
+    """Means over seeds of what a row shows of `measures`."""
+    measures = [outcome.record["measures"] for outcome in finished if outcome.record]
+
+    def mean(*path: str) -> float | None:
+        return _mean(_get(m, path) for m in measures)
+
+    def means(name: str) -> dict[str, float | None] | None:
+        keys = sorted({key for m in measures for key in (m.get(name) or {})})
+        return {key: mean(name, key) for key in keys} or None
+
+    return {
+        "bits_per_byte": mean("bits_per_byte"),
+        "max_vio_global": mean("max_vio_global", "mean"),
+        "max_vio_global_worst": mean("max_vio_global", "worst"),
+        "max_vio_batch": mean("max_vio_batch", "tail_mean"),
+        "peak_max_vio": mean("max_vio_batch", "peak"),
+        "noise_floor": means("noise_floor"),
+        "balance_efficiency": mean("balance", "efficiency"),
+        "dead_experts": mean("dead_experts", "below_1_percent"),
+        "dead_expert_readings": means("dead_experts"),
+        "overflow": means("overflow"),
+        "fluctuation": means("fluctuation"),
+        "bias": means("bias"),
+    }
+
+
+def delta(summary: Paired, verdict: Verdict) -> dict[str, Any]:
+    """The row's comparison with the baseline."""
+    return {
+        "mean": summary.mean,
+        "ci_low": summary.ci_low,
+        "ci_high": summary.ci_high,
+        "bootstrap_low": summary.bootstrap_low,
+        "bootstrap_high": summary.bootstrap_high,
+        "sd": summary.sd,
+        "p_t": summary.p_t,
+        "p_adjusted": verdict.p_adjusted,
+        "p_sign_flip": summary.p_sign_flip,
+        "p_sign_flip_adjusted": verdict.p_sign_flip_adjusted,
+        "p_tie": verdict.p_tie,
+        "disagreement": verdict.disagreement,
+        "hedges_g": summary.hedges_g,
+        "n": summary.n,
+        "seeds_to_decide": verdict.seeds_to_decide,
+        "verdict": verdict.word,
+        "words": verdict.words,
+    }
+
+
+def overhead(outcomes: Sequence[Outcome], reference: Sequence[Outcome]) -> float | None:
+    """Median over seeds of step time against the reference's on the same seed, minus one; None without a pair."""
+    by_seed = {outcome.seed: outcome for outcome in reference if outcome.status == "finished"}
+    pairs = [(o, by_seed[o.seed]) for o in outcomes if o.status == "finished" and o.seed in by_seed]
+    pairs = [(a, b) for a, b in pairs if _host(a) == _host(b)] or pairs
+    ratios = [_step(a) / _step(b) - 1 for a, b in pairs if _step(a) > 0 and _step(b) > 0]
+    return statistics.median(ratios) if ratios else None
+
+
+def _seed(outcome: Outcome, baseline: Mapping[int, float]) -> dict[str, Any]:
+    loss, base = outcome.val_loss, baseline.get(outcome.seed)
+    return {
+        "seed": outcome.seed,
+        "trial_key": outcome.trial_key,
+        "status": outcome.status,
+        "val_loss": loss,
+        "delta": None if loss is None or base is None else loss - base,
+        **({"failure": outcome.failure} if outcome.failure else {}),
+    }
+
+
+def _count(outcomes: Sequence[Outcome], status: str) -> int:
+    return sum(outcome.status == status for outcome in outcomes)
+
+
+def _get(content: Any, path: Sequence[str]) -> float | None:
+    for key in path:
+        if not isinstance(content, Mapping):
+            return None
+        content = content.get(key)
+    return content if isinstance(content, int | float) else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return math.fsum(there) / len(there) if there else None
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    there = [value for value in values if value is not None]
+    return statistics.median(there) if there else None
+
+
+def _step(outcome: Outcome) -> float:
+    return (outcome.record["timing"]["step_ms"].get("total") or 0.0) if outcome.record else 0.0
+
+
+def _host(outcome: Outcome) -> object:
+    attempts = (outcome.record or {}).get("attempts") or [{}]
+    return attempts[-1].get("host")

@@ -1,0 +1,104 @@
+"""From numbers to one word per row, and a sentence that says why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.power import ALPHA, MIN_SEEDS, seeds_needed, smallest_p
+from results.statistics import Paired, holm, tost
+
+WORDS = {
+    "better": "lower loss than the baseline: adjusted p < 0.05 and the 95 % interval beyond the practical margin",
+    "worse": "higher loss than the baseline: adjusted p < 0.05 and the 95 % interval beyond the practical margin",
+    "tie": "inside the practical margin, by two one-sided tests",
+    "undecided": "neither a difference nor a tie is shown; the row says how many seeds would decide",
+    "indicative": f"fewer than {MIN_SEEDS} paired seeds: figures, but no verdict",
+    "baseline": "what the others are compared with",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """One arm of a family of comparisons with the same baseline: what a verdict is made from."""
+
+    summary: Paired
+    planned: int  # seeds of the arm in the suite
+    diverged: int = 0  # of them, that diverged
+    baseline_diverged: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One word, the adjusted p behind it, and why."""
+
+    word: str
+    p_adjusted: float | None  # of the t test, Holm
+    p_sign_flip_adjusted: float | None  # of the exact test, Holm
+    p_tie: float | None  # of the two one-sided tests; not adjusted
+    disagreement: bool  # the exact test could have reached 0.05 and contradicts the t test
+    seeds_to_decide: int | None
+    words: str
+
+
+def verdicts(family: Sequence[Family], margin: float) -> list[Verdict]:
+    """Verdicts of every arm compared with one baseline on one task; Holm's adjustment is over this list."""
+    p_adjusted = holm([arm.summary.p_t for arm in family])
+    flip_adjusted = holm([arm.summary.p_sign_flip for arm in family])
+    return [
+        _verdict(arm, p, flip, margin, len(family))
+        for arm, p, flip in zip(family, p_adjusted, flip_adjusted, strict=True)
+    ]
+
+
+def _verdict(arm: Family, p: float | None, flip: float | None, margin: float, arms: int) -> Verdict:
+    summary = arm.summary
+    p_tie = tost(summary, margin)
+    if arm.diverged == arm.planned >= MIN_SEEDS and arm.baseline_diverged == 0:
+        words = f"every seed diverged ({arm.diverged} of {arm.planned}); the baseline's none"
+        return Verdict("worse", None, None, None, False, None, words)
+    if summary.n < MIN_SEEDS or summary.mean is None or summary.sd is None or p is None or flip is None:
+        words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
+        return Verdict("indicative", p, flip, p_tie, False, None, words + _divergence(arm))
+    different = p < ALPHA
+    disagreement = _disagree(different, summary, flip, arms)
+    word, words = "undecided", ""
+    if disagreement:
+        words = f"the t test and the exact test disagree (adjusted p {p:.2g} and {flip:.2g})"
+    elif different and _beyond(summary, margin):
+        word = "better" if summary.mean < 0 else "worse"
+        words = f"{abs(summary.mean):.4f} nats/token {'lower' if summary.mean < 0 else 'higher'}, adjusted p {p:.2g}"
+    elif p_tie is not None and p_tie < ALPHA:
+        word, words = "tie", f"within ±{margin:.4g} nats/token"
+    if arm.diverged and word in ("better", "tie"):
+        word, words = "undecided", f"{words}, but an arm that diverges cannot be {word!r}"
+    needed = None
+    if word == "undecided" and not words:
+        needed = seeds_needed(summary.mean, summary.sd, arms, margin)
+        about = f"about {max(needed, summary.n + 1)} seeds" if needed else "more seeds than anybody should pay for"
+        words = f"neither a difference nor a tie is shown; {about} would decide, if the estimate holds"
+        needed = max(needed, summary.n + 1) if needed else None
+    return Verdict(word, p, flip, p_tie, disagreement, needed, words + _divergence(arm))
+
+
+def _disagree(different: bool, summary: Paired, flip_adjusted: float, arms: int) -> bool:
+    """Whether the exact test contradicts the t test, like compared with like, where it could have reached 0.05."""
+    if smallest_p(summary.n, arms) < ALPHA:
+        return different != (flip_adjusted < ALPHA)
+    assert summary.p_sign_flip is not None
+    return different and smallest_p(summary.n) < ALPHA <= summary.p_sign_flip
+
+
+def _beyond(summary: Paired, margin: float) -> bool:
+    assert summary.ci_low is not None
+    assert summary.ci_high is not None
+    return summary.ci_high < -margin or summary.ci_low > margin
+
+
+def _pairs(n: int) -> str:
+    return "no pair of finished trials" if n == 0 else f"{n} paired seed{'s' if n > 1 else ''}"
+
+
+def _divergence(arm: Family) -> str:
+    said = f"; {arm.diverged} of {arm.planned} seeds diverged" if arm.diverged else ""
+    return said + (f"; {arm.baseline_diverged} of the baseline's diverged" if arm.baseline_diverged else "")
