@@ -1,0 +1,142 @@
+"""Rules 7 to 9: one state change per optimizer step, however the batch is cut, shared out or interrupted.
+
+Shapes: T tokens, E experts.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strategies.conformance.lab import (
+    PHASES,
+    Batch,
+    Lab,
+    Step,
+    buffers,
+    dense,
+    difference,
+    route,
+    same_routing,
+    sgd,
+    snapshot,
+    take_step,
+)
+from strategies.conformance.ranks import Ranks
+from strategies.conformance.rule import Broken
+from strategies.contract import Strategy
+
+STEPS = 3
+ROUNDING = 1e-5  # sums over micro-batches and ranks may be taken in another order
+
+
+def changes_once_per_step(lab: Lab) -> None:
+    """Rule 7."""
+    for progress in (PHASES[0], PHASES[-1]):
+        strategy = lab.trained(progress=progress)
+        before = snapshot(strategy)
+        for seed in (1, 2):
+            route(strategy, lab.batch(seed=seed))
+            changed = difference(before, snapshot(strategy))
+            if changed:
+                raise Broken(f"route changed the state in training: {changed}; expected that of rebalance alone")
+        if lab.cls.causal:  # the choices of other rules depend on the micro-batch itself, and so may their statistics
+            whole, parts = (_driven(lab, micro_batches, progress) for micro_batches in (1, 4))
+            changed = difference(buffers(whole), buffers(parts), ROUNDING) or _routes_apart(whole, parts, lab)
+            if changed:
+                raise Broken(
+                    f"one batch and the same in 4 micro-batches leave different states: {changed}", "rebalance"
+                )
+
+
+def _driven(lab: Lab, micro_batches: int, progress: float) -> Strategy:
+    strategy = lab.build()
+    for index in range(STEPS):
+        take_step(strategy, lab.batch(seed=index).split(micro_batches), progress)
+    return strategy
+
+
+def _routes_apart(one: Strategy, other: Strategy, lab: Lab) -> str | None:
+    """Whether two instances route a probe differently: state that hides outside `state_dict` shows up here."""
+    batch = lab.batch(seed=50)
+    for training in (False, True):
+        first, second = (_table(strategy.train(training), batch) for strategy in (one, other))
+        if not same_routing(first, second):
+            return f"the next routing ({'training' if training else 'eval'}) differs"
+    return None
+
+
+def _table(strategy: Strategy, batch: Batch) -> tuple[Tensor, Tensor]:
+    return dense(route(strategy, batch), len(batch.tokens_T), strategy.experts_to_build(strategy.spec))
+
+
+def is_rank_invariant(lab: Lab) -> None:
+    """Rule 8."""
+    for size in (2, 4):
+        for progress in (PHASES[0], PHASES[-1]):
+            replicas = _shared(lab, size, progress)
+            for rank, replica in enumerate(replicas):
+                changed = difference(snapshot(replicas[0]), snapshot(replica))
+                changed = changed or _routes_apart(replicas[0], replica, lab)
+                if changed:
+                    raise Broken(f"ranks 0 and {rank} of {size} disagree after {STEPS} steps: {changed}", "rebalance")
+            if lab.cls.causal:
+                single = _driven(lab, 1, progress)
+                changed = difference(buffers(single), buffers(replicas[0]), ROUNDING)
+                changed = changed or _routes_apart(single, replicas[0], lab)
+                if changed:
+                    raise Broken(f"1 process and {size} leave different states: {changed}", "rebalance")
+
+
+def _shared(lab: Lab, size: int, progress: float) -> list[Strategy]:
+    """`size` replicas that trained together, each on its own share of every batch."""
+    ranks = Ranks(size)
+    replicas = [lab.build() for _ in range(size)]
+
+    def work(rank: int) -> Strategy:
+        for index in range(STEPS):
+            share = lab.batch(seed=index).split(size)[rank]
+            take_step(replicas[rank], [share], progress, sum_over_ranks=ranks.sum_for(rank))
+        return replicas[rank]
+
+    return ranks.run(work)
+
+
+def resumes_exactly(lab: Lab) -> None:
+    """Rule 9."""
+    for progress in PHASES:
+        strategy = lab.trained(progress=progress)
+        resumed = lab.build()
+        resumed.load_state_dict(_through_a_file(strategy.state_dict()))
+        apart = _routes_apart(strategy, resumed, lab)
+        if apart:
+            raise Broken(f"after loading its state_dict at progress {progress}, {apart}", "__init__")
+        optimizers = [sgd(one) for one in (strategy, resumed)]
+        for index in range(STEPS):
+            later = progress + (1 - progress) * (index + 1) / (STEPS + 1)
+            batches = lab.batch(seed=60 + index).split(2)
+            step, again = (
+                take_step(one.train(), batches, later, optimizer)
+                for one, optimizer in zip((strategy, resumed), optimizers, strict=True)
+            )
+            changed = difference(_outputs(step), _outputs(again)) or difference(snapshot(strategy), snapshot(resumed))
+            if changed:
+                raise Broken(f"step {index + 1} after loading its state_dict is another step: {changed}", "__init__")
+
+
+def _outputs(step: Step) -> dict[str, Tensor]:
+    losses = {f"the term {name}": value.detach() for name, value in step.routings[-1].losses.items()}
+    return {"the load": step.load_E, **losses}
+
+
+def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    try:
+        return torch.load(file, weights_only=True)
+    except Exception as error:
+        raise Broken(f"its state_dict does not load with weights_only=True: {error}".splitlines()[0]) from error

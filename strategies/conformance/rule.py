@@ -1,0 +1,82 @@
+"""What a rule of conformance is, how a check says that it is broken, and where in the strategy's own file that is."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from strategies.contract import Strategy
+
+if TYPE_CHECKING:
+    from strategies.conformance.lab import Lab
+
+Status = Literal["passed", "failed", "waived"]
+
+
+class Broken(Exception):  # noqa: N818 (it reads as what it says: a rule is broken)
+    """A rule is broken; `method` is the one to look at."""
+
+    def __init__(self, message: str, method: str = "route") -> None:
+        super().__init__(message)
+        self.method = method
+
+
+class NotApplicable(Exception):  # noqa: N818
+    """A rule says nothing about this strategy; the message says why."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: what it demands in words, and the check that raises `Broken` or `NotApplicable`."""
+
+    id: str  # how tests and the command line call it
+    number: int
+    text: str  # the rule in words
+    check: Callable[[Lab], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one rule said about one strategy."""
+
+    rule: Rule
+    status: Status
+    message: str = ""  # why it failed or was waived; empty if it passed
+    where: str = ""  # file:line in the strategy's own code, if it failed
+
+    def __str__(self) -> str:
+        text = f"{self.rule.number:2d} {self.rule.id}: {self.status}"
+        if self.message:
+            text += f": {self.message}"
+        return f"{text} ({self.where})" if self.where else text
+
+
+def locate(cls: type[Strategy], method: str) -> str:
+    """`file:line` of the class's `method`; of the class itself where it inherits the contract's own version."""
+    function = inspect.unwrap(getattr(cls, method, cls))
+    if getattr(Strategy, method, None) is function:
+        function = cls
+    try:
+        return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
+    except (OSError, TypeError):  # built interactively: there is no file to point at
+        return cls.__qualname__
+
+
+def locate_error(cls: type[Strategy], error: BaseException) -> str:
+    """`file:line` of the innermost frame of `error` that lies in the strategy's own code, or of the class."""
+    own = {_source(parent) for parent in cls.__mro__ if issubclass(parent, Strategy) and parent is not Strategy}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).resolve() in own:
+            return f"{frame.filename}:{frame.lineno}"
+    return locate(cls, "route")
+
+
+def _source(cls: type) -> Path | None:
+    try:
+        return Path(inspect.getsourcefile(cls) or "").resolve()
+    except (OSError, TypeError):
+        return None
