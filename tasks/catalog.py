@@ -1,0 +1,131 @@
+"""The catalog: names of tasks, and the task behind a name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks import corpus as corpora
+from tasks.errors import explain, nearest, unknown
+from tasks.ladder import Rung, derive
+from tasks.local import content_digest
+from tasks.schedule import check_phases
+
+PREPARATION = 1  # raise it when the same corpus and rung would give other tokens or other batches
+
+
+class Task(BaseModel):
+    """A corpus, a rung and its horizon: what every strategy is trained on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    corpus: corpora.Corpus
+    rung: Rung
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that can change a trial's numbers, as JSON can hold it.
+
+        A local text is named by its path and by a digest of its content. `checkpoint_every` changes no number and
+        is left out.
+        """
+        spec = self.corpus.model_dump(mode="json")
+        if isinstance(self.corpus, corpora.TextCorpus):
+            spec["content"] = content_digest(self.corpus)
+        rung = self.rung.model_dump(mode="json", exclude={"checkpoint_every"})
+        return {"name": self.name, "corpus": spec, "rung": rung, "preparation": PREPARATION}
+
+
+@cache
+def _read(file: str) -> dict[str, Any]:
+    return yaml.safe_load(files("tasks").joinpath(file).read_text(encoding="utf-8"))
+
+
+def names() -> list[str]:
+    """Every task of the catalog, `<kind>-<rung>`, in the catalog's order."""
+    return [f"{kind}-{rung}" for kind, entry in _read("catalog.yaml")["kinds"].items() for rung in entry["rungs"]]
+
+
+def rungs() -> dict[str, Rung]:
+    """The ladder."""
+    return {name: derive(name, given) for name, given in _read("rungs.yaml").items()}
+
+
+def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
+    """A task by name.
+
+    Args:
+        name: `<kind>-<rung>`, one of `names()`.
+        overrides: dotted keys under `rung.` and `corpus.`; `corpus.kind` starts a corpus of that kind afresh.
+
+    Raises:
+        ValueError: an unknown name or key, a wrong type or sizes that do not go together, in one line.
+    """
+    catalog = _read("catalog.yaml")
+    if name not in names():
+        raise unknown("task", name, "a task", names())
+    kind, rung_name = next(
+        (k, r) for k, entry in catalog["kinds"].items() for r in entry["rungs"] if f"{k}-{r}" == name
+    )
+    entry = catalog["kinds"][kind]
+    corpus = copy.deepcopy(catalog["corpora"][entry["corpus"]])
+    stated: dict[str, Any] = {}
+    for key, value in sorted((overrides or {}).items(), key=lambda item: item[0] != "corpus.kind"):
+        head, _, rest = key.partition(".")
+        if head == "rung" and rest:
+            stated[rest] = value
+        elif head == "corpus" and rest:
+            corpus = _set(corpus, key, rest, value)
+        else:
+            raise ValueError(f"{key}: unknown key (value {value!r}); expected rung.… or corpus.…{_hint(key)}")
+    given = {**_read("rungs.yaml")[rung_name], **entry.get("set", {}), **stated}
+    plain = derive(rung_name, given)
+    for field, factor in entry.get("scale", {}).items():
+        if field not in stated:
+            given[field] = getattr(plain, field) * factor
+    rung = derive(rung_name, given)
+    return Task(name=name, title=entry["title"], corpus=_corpus(corpus), rung=rung)
+
+
+def _hint(key: str) -> str:
+    keys = [f"rung.{field}" for field in Rung.model_fields] + [f"corpus.{field}" for field in corpora.FIELDS]
+    return nearest(f"rung.{key}", keys)
+
+
+def _set(tree: dict[str, Any], key: str, path: str, value: Any) -> dict[str, Any]:
+    """The tree with one value set, a changed kind starting afresh."""
+    if path == "kind" and value != tree["kind"]:
+        if value not in corpora.KINDS:
+            raise unknown(key, value, "a kind of corpus", corpora.KINDS)
+        return {"kind": value}
+    *folders, leaf = path.split(".")
+    node: Any = tree
+    for folder in folders:
+        node = node.setdefault(folder, {}) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise ValueError(f"{key}: unknown key (value {value!r}); there is nothing under {'.'.join(folders)}")
+    node[leaf] = value
+    return tree
+
+
+def _corpus(spec: dict[str, Any]) -> corpora.Corpus:
+    try:
+        corpus = corpora.ADAPTER.validate_python(spec)
+    except ValidationError as error:
+        raise explain(error, "corpus", corpora.FIELDS, tags=corpora.KINDS) from None
+    if not isinstance(corpus, corpora.TextCorpus):  # a local text's domains are known once its folder is read
+        domains = zipf_domains(corpus.domains) if isinstance(corpus, corpora.ZipfCorpus) else list(corpus.domains)
+        check_phases(corpus.phases, domains)
+    return corpus
+
+
+def zipf_domains(count: int) -> list[str]:
+    """Names of a synthetic source's domains."""
+    return [f"domain-{index}" for index in range(count)]

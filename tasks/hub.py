@@ -1,0 +1,47 @@
+"""Documents of Hugging Face data sets, streamed by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.corpus import HubDomain
+from tasks.errors import CorpusError
+
+
+def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
+    """Index and text of each row, until `megabytes` (10⁶ bytes) of text are there or the split ends.
+
+    Raises:
+        CorpusError: `datasets` is not installed, the data set cannot be reached, or it has no such column.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise CorpusError(
+            f"{domain.dataset}: needs the package datasets; install it with `pip install 'equipoise[hub]'`"
+        ) from None
+    options: dict[str, Any] = {"split": domain.split, "streaming": True, "revision": domain.revision}
+    try:
+        rows = datasets.load_dataset(domain.dataset, domain.subset, data_files=domain.data_files, **options)
+        yield from _rows(domain, rows)
+    except CorpusError:
+        raise
+    except Exception as error:  # whatever a network, a hub or a parser comes up with
+        first = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        raise CorpusError(
+            f"{domain.dataset}: cannot be read from the Hugging Face hub ({type(error).__name__}: {first[0][:200]}); "
+            "check its name and the network, or run `equipoise prepare` where the hub can be reached"
+        ) from error
+
+
+def _rows(domain: HubDomain, rows: Any) -> Iterator[tuple[str, str]]:
+    taken = 0
+    for index, row in enumerate(rows):
+        if domain.column not in row:
+            raise CorpusError(f"{domain.dataset}: has no column {domain.column!r}; columns: {', '.join(sorted(row))}")
+        text = row[domain.column] or ""
+        yield str(index), text
+        taken += len(text.encode())
+        if taken >= domain.megabytes * 1_000_000:
+            return

@@ -1,0 +1,172 @@
+"""From a corpus to token arrays in the cache: fetched, split, tokenised once, whoever asks and however many at once.
+
+A prepared corpus is a folder `corpora/<key>/` of `<domain>.train.npy`, `<domain>.heldout.npy` (token ids),
+`token_bytes.npy`, `token_counts.npy` (V,), `tokenizer.json` and `facts.json`. It appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks import archives, hub, local, packages, vocabulary
+from tasks.catalog import PREPARATION, Task
+from tasks.corpus import HubCorpus, PackagesCorpus, TextCorpus, ZipfCorpus
+from tasks.documents import Spool
+from tasks.errors import CorpusError
+from tasks.storage import locked, writable
+
+TOKENIZER_BYTES = 64_000_000  # of each domain's training text, for the tokenizer
+
+Progress = Callable[[str], None]
+
+
+def prepare(task: Task, cache: Path, progress: Progress = print) -> Path:
+    """Fetch, verify and tokenise a task's corpus, unless that is done already.
+
+    Args:
+        task: from `load`.
+        cache: the cache's folder, made if missing. Archives are kept in `cache/archives`.
+        progress: is told what takes time, in lines.
+
+    Returns:
+        The prepared corpus' folder; the cache itself for a synthetic source, which needs no preparation.
+
+    Raises:
+        CorpusError: the corpus cannot be had, read or written.
+        ValueError: the rung does not fit the corpus.
+    """
+    cache = Path(cache)
+    if isinstance(task.corpus, ZipfCorpus):
+        return cache
+    if task.rung.vocab_size < vocabulary.SMALLEST:
+        raise ValueError(
+            f"rung.vocab_size: {task.rung.vocab_size} is impossible; expected at least {vocabulary.SMALLEST} for text"
+        )
+    key = _key(task)
+    folder = cache / "corpora" / key
+    if facts(folder) is not None:
+        return folder
+    with locked(cache / "corpora" / f"{key}.lock"):
+        if facts(folder) is not None:
+            return folder  # another process was faster
+        if folder.exists():
+            progress(f"{folder}: damaged, preparing it again")
+        with writable(cache), tempfile.TemporaryDirectory(dir=cache / "corpora", prefix=".prepare-") as scratch:
+            _build(task, cache, Path(scratch), progress)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(Path(scratch) / "out", folder)
+    return folder
+
+
+def facts(folder: Path) -> dict[str, Any] | None:
+    """A prepared corpus' facts; None if it is not there or not whole."""
+    try:
+        found = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        whole = all((folder / name).stat().st_size == size for name, size in found["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return found if whole else None
+
+
+def _key(task: Task) -> str:
+    corpus = task.resolved()["corpus"]
+    corpus.pop("phases")
+    text = json.dumps([PREPARATION, corpus, task.rung.vocab_size], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _domains(task: Task, cache: Path, progress: Progress) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
+    """Name and documents of each domain."""
+    corpus = task.corpus
+    if isinstance(corpus, PackagesCorpus):
+        for name, domain in corpus.domains.items():
+            yield name, packages.documents(domain, archives.fetch(domain.archive, cache / "archives", progress))
+    elif isinstance(corpus, TextCorpus):
+        for name, paths in local.domains(corpus).items():
+            yield name, local.documents(paths)
+    elif isinstance(corpus, HubCorpus):
+        for name, source in corpus.domains.items():
+            progress(f"{name}: streaming {source.megabytes} MB of {source.dataset}")
+            yield name, hub.documents(source)
+
+
+def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
+    out = scratch / "out"
+    out.mkdir()
+    spools = {
+        name: Spool(name, scratch / f"{index}.jsonl", documents)
+        for index, (name, documents) in enumerate(_domains(task, cache, progress))
+    }
+    vocab_size = task.rung.vocab_size
+    progress(f"{', '.join(spools)}: training a tokenizer of {vocab_size} tokens")
+    tokenizer = vocabulary.train(chain.from_iterable(_first_bytes(s.texts(False)) for s in spools.values()), vocab_size)
+    tokenizer.save(str(out / "tokenizer.json"))
+    np.save(out / "token_bytes.npy", vocabulary.token_bytes(tokenizer, vocab_size))
+    counts_V = np.zeros(vocab_size, dtype=np.int64)
+    about: dict[str, Any] = {}
+    for name, spool in spools.items():
+        progress(f"{name}: tokenising {sum(spool.sizes) / 1e6:.1f} MB")
+        lengths = {}
+        for split, held_out in (("train", False), ("heldout", True)):
+            tokens = vocabulary.encode(tokenizer, spool.texts(held_out), end=vocab_size - 1)
+            tokens_N = _save(out / f"{name}.{split}.npy", scratch / "tokens", tokens, vocab_size)
+            lengths[f"{split}_tokens"] = len(tokens_N)
+            if not held_out:
+                counts_V += _count(tokens_N, vocab_size)
+        about[name] = {
+            "documents": len(spool.names),
+            "heldout_documents": [spool.names[index] for index in sorted(spool.held_out)][:1000],
+            "bytes": sum(spool.sizes),
+            "heldout_bytes": sum(spool.sizes[index] for index in spool.held_out),
+            **lengths,
+        }
+    np.save(out / "token_counts.npy", counts_V)
+    files = sorted(out.iterdir())
+    digest = hashlib.sha256("".join(f"{path.name} {archives.digest(path)}\n" for path in files).encode()).hexdigest()
+    sizes = {path.name: path.stat().st_size for path in files}
+    text = json.dumps(
+        {"digest": digest, "domains": about, "files": sizes, "vocab_size": vocab_size}, indent=1, sort_keys=True
+    )
+    (out / "facts.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
+    taken = 0
+    for text in texts:
+        yield text
+        taken += len(text.encode())
+        if taken >= TOKENIZER_BYTES:
+            return
+
+
+def _save(path: Path, scratch: Path, documents: Iterable[list[int]], vocab_size: int) -> NDArray[Any]:
+    """Writes token ids one document after another; the array, read back from disk."""
+    dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
+    with open(scratch, "wb") as file:
+        for tokens in documents:
+            np.array(tokens, dtype=dtype).tofile(file)
+    length = scratch.stat().st_size // np.dtype(dtype).itemsize
+    if length == 0:
+        raise CorpusError(f"{path.stem}: no tokens at all; expected text")
+    tokens_N = np.memmap(scratch, dtype=dtype, mode="r", shape=(length,))
+    np.save(path, tokens_N)
+    return np.load(path, mmap_mode="r")
+
+
+def _count(tokens_N: NDArray[Any], vocab_size: int) -> NDArray[np.int64]:
+    """How often each token occurs, (V,), a chunk at a time."""
+    counts_V = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(tokens_N), 2**24):
+        counts_V += np.bincount(tokens_N[start : start + 2**24], minlength=vocab_size)
+    return counts_V

@@ -1,0 +1,49 @@
+"""What a source of training data is, and the one behind a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.catalog import Task
+from tasks.corpus import ZipfCorpus
+from tasks.preparation import prepare
+from tasks.windows import WindowSource
+from tasks.zipf import ZipfSource
+
+
+class Source(Protocol):
+    """Training batches and a held-out set.
+
+    Shapes: B sequences of a batch, S predicted tokens of a sequence, N held-out sequences, V vocabulary.
+    """
+
+    vocab_size: int
+    digest: str  # of the data: corpus, split and tokenizer
+    domains: list[str]
+    token_bytes_V: NDArray[np.int64]  # noqa: N815  bytes of text each token stands for
+    token_counts_V: NDArray[np.int64]  # noqa: N815  how often each token occurs in the training split
+    entropy: float | None  # nats per predicted token, where it is known
+
+    def batch(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens (B, S + 1) and domains (B,) of a training step, int64; depends on seed and step only."""
+        ...
+
+    def heldout(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tokens (N, S + 1) and domains (N,) of the held-out set, int64; the same for every seed, never trained on."""
+        ...
+
+
+def open_source(task: Task, cache: Path, seed: int) -> Source:
+    """A task's data, prepared if need be.
+
+    Raises:
+        CorpusError: the corpus cannot be had, read or written.
+        ValueError: the rung does not fit the corpus.
+    """
+    if isinstance(task.corpus, ZipfCorpus):
+        return ZipfSource(task.corpus, task.rung, seed)
+    return WindowSource(prepare(task, cache), task.rung, task.corpus.phases, seed)

@@ -1,0 +1,33 @@
+"""The cache on disk: locks between processes, and failures in one line."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.errors import CorpusError
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[None]:
+    """Turns what the file system says while writing under `path` into one line."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise CorpusError(
+            f"cache: cannot write {where} ({error.strerror or error}); expected a writable folder with space left"
+        ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds a lock file; the system releases it when the process ends, however it ends."""
+    with writable(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
