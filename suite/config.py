@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from suite.words import nearest
 
 SUITES = Path(__file__).parent / "suites"
 AA_SUFFIX = "-aa"
@@ -22,12 +23,6 @@ TUNE_SEEDS = 200_000
 
 class UsageError(ValueError):
     """Something the caller asked for that cannot be: one line that names the key, the value and what was expected."""
-
-
-def nearest(word: str, words: Any) -> str:
-    """ " (did you mean 'x'?)", or nothing if nothing is near."""
-    found = get_close_matches(word, list(words), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:

@@ -17,8 +17,9 @@ import tasks
 from strategies import LayerSpec, Strategy
 from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
-from suite.config import AA_SEEDS, AA_SUFFIX, ArmEntry, Suite, UsageError, nearest
+from suite.config import AA_SEEDS, AA_SUFFIX, ArmEntry, Suite, UsageError
 from suite.trial import TrialFolder, read_json, write_json
+from suite.words import nearest
 from tasks import Task
 
 
@@ -43,7 +44,14 @@ class Trial:
     def definition(self) -> dict[str, Any]:
         """The content of `trial.json`."""
         config = {**self.cell.config, "seed": self.config_seed}
-        return {"schema": 1, "trial_key": self.key, "config": config, "facts": self.cell.facts, "plugins": self.cell.plugins}
+        return {
+            "schema": 1,
+            "trial_key": self.key,
+            "config": config,
+            "facts": self.cell.facts,
+            "task": self.cell.task.model_dump(mode="json"),
+            "plugins": self.cell.plugins,
+        }
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import strategies
 import tasks
 from strategies import RouteContext
 from strategies import registry as strategy_registry
@@ -29,6 +28,7 @@ from suite.evaluate import Probes, evaluate
 from suite.measures import entropy, max_vio
 from suite.model import Transformer
 from suite.trial import Journal, TrialFolder, now, read_json, write_json
+from tasks import Task
 
 FLUSH_EVERY = 10  # steps between reads of what the device accumulated
 STATUS_SECONDS = 2.0
@@ -57,7 +57,9 @@ class Training:
         cls = strategy_registry.get(config["strategy"]["name"])
         if strategy_registry.source_digest(cls) != config["strategy"]["source"]:
             raise ValueError(f"strategy {cls.name}: its code has changed since this trial was planned; plan it again")
-        self.task = tasks.from_resolved(config["task"])
+        self.task = Task.model_validate(self.definition["task"])
+        if self.task.resolved() != config["task"]:
+            raise ValueError(f"task {self.task.name}: it has changed since this trial was planned; plan it again")
         self.rung = self.task.rung
         self.source = tasks.open_source(self.task, cache, config["seed"])
         settings = strategy_registry.make_config(cls, config["strategy"]["config"])
@@ -328,7 +330,7 @@ class Training:
             step = next((row["step"] for row in curves if row["train_loss"] is None or row["grad_norm"] is None), None)
             measures |= {"val_loss": None, "perplexity": None, "bits_per_byte": None, "diverged_at_step": step}
         record.write_columns(self.folder.path, curves, load_SLE, bias_SLE, evaluation.load_LE)
-        head = {name: value for name, value in self.definition.items() if name != "plugins"}
+        head = {name: value for name, value in self.definition.items() if name not in ("plugins", "task")}
         write_json(
             self.folder.record,
             {**head, "status": status, "attempts": attempts, "measures": measures, "timing": self._timing(curves)},
@@ -428,6 +430,3 @@ def run_trial(
                 write_json(folder.failure, {**text, "step": step, "time": now()})
             folder.write_history([*attempts, attempt])
             raise
-
-
-__all__ = ["Interrupted", "Training", "run_trial", "strategies"]

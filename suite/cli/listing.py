@@ -1,0 +1,88 @@
+"""`equipoise list`: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from suite.cli.options import json_option, print_json
+
+KINDS = ("strategies", "tasks", "suites", "backends")
+
+
+def strategy_rows() -> list[dict[str, Any]]:
+    from strategies import registry
+    from suite.plan import facts
+
+    return [{"name": name, **facts(cls)} for name, cls in registry.available().items()]
+
+
+def task_rows() -> list[dict[str, Any]]:
+    import tasks
+
+    rows = []
+    for name in tasks.names():
+        task = tasks.load(name)
+        rung = task.rung
+        rows.append({
+            "name": name, "title": task.title, "rung": rung.name, "experts": rung.experts, "top_k": rung.top_k,
+            "tokens": rung.tokens, "parameters": rung.parameters(),
+        })
+    return rows
+
+
+def suite_rows() -> list[dict[str, Any]]:
+    from suite import config
+
+    rows = []
+    for name in config.names():
+        suite = config.load(name)
+        rows.append({
+            "name": name, "title": suite.title, "tasks": [task.task for task in suite.tasks],
+            "strategies": [arm.name for arm in suite.strategies], "seeds": len(suite.seed_list),
+        })
+    return rows
+
+
+def backend_rows() -> list[dict[str, Any]]:
+    from suite import backends
+
+    return [{"name": backend.name, "title": backend.title} for backend in backends.available()]
+
+
+ROWS = {"strategies": strategy_rows, "tasks": task_rows, "suites": suite_rows, "backends": backend_rows}
+
+
+def describe(kind: str, row: dict[str, Any]) -> str:
+    """The rest of a line after the name."""
+    from suite.words import quantity
+
+    if kind == "strategies":
+        paper = row["paper"]
+        source = f"{paper['citation']} ({paper['year']}, {paper['identifier']})" if paper else ""
+        return f"{row['title']}{'' if row['causal'] else ' · not causal in training'} · {source}".rstrip(" ·")
+    if kind == "tasks":
+        size = quantity(row["parameters"]["total"])
+        return f"{row['title']} · {row['experts']} experts, top-{row['top_k']} · {size} parameters · {quantity(row['tokens'])} tokens"
+    if kind == "suites":
+        return f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
+    return str(row["title"])
+
+
+@click.command("list")
+@click.argument("kind", type=click.Choice(KINDS), required=False)
+@json_option
+def list_(kind: str | None, as_json: bool) -> None:
+    """Strategies, tasks, suites and backends, one line each."""
+    kinds = [kind] if kind else list(KINDS)
+    rows = {name: ROWS[name]() for name in kinds}
+    if as_json:
+        print_json(rows[kind] if kind else rows)
+        return
+    for name in kinds:
+        if not kind:
+            click.secho(name, bold=True)
+        width = max(len(row["name"]) for row in rows[name])
+        for row in rows[name]:
+            click.echo(f"{'' if kind else '  '}{row['name']:<{width}}  {describe(name, row)}")

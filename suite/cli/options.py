@@ -1,0 +1,98 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suite import home as home_folder
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--home", metavar="DIR", help="Where cache, trials and reports are (EQUIPOISE_HOME; ./equipoise-home)."
+    )(function)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+class _Names(click.ParamType):
+    """Comma-separated names; the option may also be repeated."""
+
+    name = "name,…"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        return tuple(part.strip() for part in str(value).split(",") if part.strip())
+
+
+def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--strategies --tasks --seeds --set --plugin: which part of a suite, and with what changes."""
+    for option in (
+        click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies of your own."),
+        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                     help="Change a value: rung.steps=50, smebu.rate=0.002, margin=0.01."),
+        click.option("--seeds", metavar="N|a,b,…", help="How many seeds, or which."),
+        click.option("--tasks", "only_tasks", type=_Names(), multiple=True, help="Only these tasks of the suite."),
+        click.option("--strategies", "only_arms", type=_Names(), multiple=True,
+                     help="Only these arms; a strategy the suite does not list joins with its defaults."),
+    ):
+        function = option(function)
+    return function
+
+
+def flat(groups: tuple[tuple[str, ...], ...]) -> list[str]:
+    return [name for group in groups for name in group]
+
+
+def parse_seeds(text: str | None) -> list[int]:
+    """"3" is three seeds, "0,7" those two."""
+    if text is None:
+        return []
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds: {text!r}; expected a number of seeds or a list such as 0,1,2") from None
+    if min(numbers) < 0 or numbers == [0] and "," not in text:
+        raise ValueError(f"--seeds: {text!r}; expected at least one seed, none of them negative")
+    return numbers if "," in text else list(range(numbers[0]))
+
+
+def planned(
+    suite_name: str,
+    only_arms: tuple[tuple[str, ...], ...] = (),
+    only_tasks: tuple[tuple[str, ...], ...] = (),
+    seeds: str | None = None,
+    settings: tuple[str, ...] = (),
+    plugins: tuple[str, ...] = (),
+) -> Any:
+    """The plan that these options describe. A plug-in that does not load is said so and left out."""
+    from strategies import registry
+    from suite import config, plan
+
+    sources: dict[str, str] = {}
+    for file in plugins:
+        for cls in registry.load_plugin(file):
+            sources[cls.name] = str(Path(file).resolve())
+    suite, task_settings = config.apply_overrides(config.load(suite_name), config.overrides(settings))
+    arms = flat(only_arms)
+    if sources and not arms:  # a plug-in on the command line is there to be compared
+        listed = [arm.name for arm in suite.strategies]
+        arms = listed + [name for name in sources if name not in listed]
+    return plan.make_plan(suite, task_settings, arms, flat(only_tasks), parse_seeds(seeds), sources)
+
+
+def resolve_home(home: str | None) -> Path:
+    return home_folder.resolve(home)
+
+
+def print_json(value: Any) -> None:
+    from suite.trial import plain
+
+    click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))

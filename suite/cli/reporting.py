@@ -1,0 +1,120 @@
+"""`equipoise compare`, `report`, `sync`: what the records say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suite.cli.options import home_option, json_option, print_json, resolve_home
+
+
+def manifest_of(home: Path, suite: str) -> dict[str, Any]:
+    """The manifest that `plan`, `run` or `submit` left for a suite."""
+    from results import records
+    from suite.words import nearest
+
+    path = home / "suites" / f"{suite}.json"
+    if not path.is_file():
+        there = sorted(file.stem for file in (home / "suites").glob("*.json"))
+        have = f"; there are {', '.join(there)}" if there else ""
+        raise ValueError(f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. Start it with `equipoise run {suite}`")
+    return records.load_manifest(path)
+
+
+def newest_with(home: Path, arms: tuple[str, ...]) -> str:
+    """The suite run last that has all these arms."""
+    from results import records
+
+    files = sorted((home / "suites").glob("*.json"), key=lambda file: file.stat().st_mtime, reverse=True)
+    for file in files:
+        if set(arms) <= {arm["arm"] for arm in records.load_manifest(file)["arms"]}:
+            return file.stem
+    raise ValueError(f"no suite run under {home} has all of {', '.join(arms)}; name one with --suite, or run one that has")
+
+
+@click.command()
+@click.argument("arms", nargs=-1, required=True, metavar="A B…")
+@click.option("--suite", help="The suite to read (default: the one run last that has all these arms).")
+@json_option
+@home_option
+def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str | None) -> None:
+    """Compare strategies pair by pair: differences of held-out loss with intervals, tests, and a verdict in words.
+
+    \b
+      equipoise compare smebu sign_bias
+    """
+    from results import compare as comparison
+    from results import records
+
+    if len(arms) < 2:
+        raise ValueError("compare: expected at least two arms, such as `equipoise compare smebu sign_bias`")
+    folder = resolve_home(home)
+    manifest = manifest_of(folder, suite or newest_with(folder, arms))
+    answer = comparison.compare(manifest, records.collect(manifest, folder / "trials"), list(arms))
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(comparison.to_text(answer))
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--out", metavar="DIR", help="Where to write (default: reports/SUITE under the home).")
+@click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
+@json_option
+@home_option
+def report(suite: str, out: str | None, hardware: str | None, as_json: bool, home: str | None) -> None:
+    """Write SUITE's leaderboard: leaderboard.json, .md, .csv, and index.html, one page that needs no network."""
+    folder = resolve_home(home)
+    manifest = manifest_of(folder, suite)
+    target = Path(out) if out else folder / "reports" / suite
+    board = write_report(manifest, folder, target, hardware)
+    if as_json:
+        print_json(board)
+        return
+    from results.markdown import leaderboard_markdown
+
+    click.echo(leaderboard_markdown(board))
+    click.echo(f"written: {target / 'index.html'}", err=True)
+
+
+def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: str | None) -> dict[str, Any]:
+    """All forms of a board under `target`. Returns the board."""
+    from results import html, leaderboard, markdown, records
+    from suite.trial import now, write_json
+
+    target.mkdir(parents=True, exist_ok=True)
+    board = leaderboard.build(manifest, records.collect(manifest, home / "trials"), hardware=hardware, generated=now())
+    write_json(target / "leaderboard.json", board)
+    write_json(target / "manifest.json", manifest)
+    (target / "leaderboard.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")
+    (target / "leaderboard.csv").write_text(markdown.leaderboard_csv(board), encoding="utf-8")
+    html.write_report(board, manifest, home / "trials", target)
+    return board
+
+
+@click.command()
+@click.argument("suites", nargs=-1)
+@home_option
+def sync(suites: tuple[str, ...], home: str | None) -> None:
+    """Send MLflow what it has not received: all suites under the home, or those named. Safe to repeat."""
+    from suite.tracking import Mirror, redacted
+    from suite.trial import TrialFolder
+
+    folder = resolve_home(home)
+    names = suites or tuple(sorted(file.stem for file in (folder / "suites").glob("*.json")))
+    mirror = Mirror(folder)
+    recorded = left = 0
+    for name in names:
+        for trial in manifest_of(folder, name)["trials"]:
+            title = f"{trial['task']}/{trial['arm']}/{trial['seed']}"
+            try:
+                done = mirror.sync_trial(TrialFolder(folder / "trials" / trial["trial_key"]), name, title)
+            except Exception as error:  # whatever the client raises means the same: not now
+                click.echo(f"equipoise: MLflow at {redacted(mirror.uri)}: {type(error).__name__}: {str(error).splitlines()[0]}", err=True)
+                sys.exit(1)
+            recorded, left = recorded + done, left + (not done)
+    click.echo(f"MLflow at {redacted(mirror.uri)}: {recorded} trials recorded, {left} not finished yet")

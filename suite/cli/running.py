@@ -1,0 +1,136 @@
+"""`equipoise prepare`, `plan`, `run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suite.cli.options import home_option, json_option, planned, print_json, resolve_home, selection_options
+
+MIRROR_PATIENCE = 60.0  # seconds to let MLflow catch up once the trials are done
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="TASK…")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: corpus.path=texts/.")
+@home_option
+def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None) -> None:
+    """Fetch, verify and tokenise the corpora of tasks, ahead of time (on a cluster: on the login node)."""
+    import tasks
+    from suite.config import overrides
+
+    chosen = [tasks.load(name, overrides(settings)) for name in names]
+    cache = resolve_home(home) / "cache"
+    for task in chosen:
+        tasks.prepare(task, cache, lambda text: click.echo(text, err=True))
+        click.echo(f"{task.name}: ready")
+
+
+@click.command()
+@click.argument("suite")
+@selection_options
+@json_option
+@home_option
+def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
+    """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
+    from suite import estimate
+
+    made = planned(suite, **selection)
+    summary = estimate.summarise(made, resolve_home(home))
+    if as_json:
+        print_json(summary)
+    else:
+        click.echo(estimate.as_text(summary))
+
+
+@click.command()
+@click.argument("suite")
+@selection_options
+@click.option("--jobs", type=click.IntRange(1), help="Trials at a time (default: CPU cores / threads of a trial; 1 on a GPU).")
+@click.option("--tracking", type=click.Choice(["mlflow", "none"]), default="mlflow", show_default=True,
+              help="Mirror trials to MLflow: SQLite under the home, or MLFLOW_TRACKING_URI.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per trial that has a record.")
+@home_option
+def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
+    """Train the trials of SUITE here. Finished trials are reused, interrupted ones resume.
+
+    \b
+      equipoise run quick
+      equipoise run quick --strategies smebu,sign_bias --seeds 6 --set smebu.rate=0.005
+      equipoise run quick --plugin my_rule.py
+    """
+    made = planned(suite, **selection)
+    folder = resolve_home(home)
+    outcome = execute(made, folder, jobs, tracking)
+    if as_json:
+        print_finished(made, folder)
+    if outcome.interrupted:
+        click.echo(f"interrupted; `equipoise run {suite}` again goes on from the checkpoints", err=True)
+        sys.exit(1)
+    if outcome.failed:
+        sys.exit(1)
+
+
+def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
+    """Prepare corpora, run what has no record, mirror it. Returns the runner's outcome."""
+    import tasks
+    from suite import progress
+    from suite.runner import Runner
+    from suite.tracking import BackgroundMirror, redacted
+
+    cache = folder / "cache"
+    for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
+        tasks.prepare(task, cache, lambda text: click.echo(text, err=True))
+    made.write_manifest(folder)
+    mirror = None
+    if tracking == "mlflow":
+        names = {trial.key: (made.suite.suite, f"{trial.task}/{trial.arm}/{trial.seed}") for trial in made.trials}
+        mirror = BackgroundMirror(folder, None, names)
+    with progress.for_terminal(made) as display:
+        outcome = Runner(made, folder, jobs or default_jobs(made), display.watch).run()
+    click.echo(summary_line(outcome), err=True)
+    for key, why in outcome.failed.items():
+        click.echo(f"  failed: {progress.label(made, key)}: {why}", err=True)
+    if mirror is not None:
+        left = mirror.close(MIRROR_PATIENCE)
+        where = redacted(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
+        if left - len(outcome.failed) > 0 and not outcome.interrupted:
+            click.echo(f"MLflow at {where} has not received {left} trials ({mirror.error or 'slow'}); nothing is lost: `equipoise sync` completes it", err=True)
+    return outcome
+
+
+def summary_line(outcome: Any) -> str:
+    parts = [f"{len(outcome.finished)} trials finished", f"{len(outcome.reused)} reused"]
+    return ", ".join(parts + ([f"{len(outcome.failed)} failed"] if outcome.failed else []))
+
+
+def default_jobs(made: Any) -> int:
+    """As many trials as there are cores for; on a GPU one."""
+    if made.trials and made.trials[0].cell.config["device"] == "cuda":
+        return 1
+    return max(1, len(os.sched_getaffinity(0)) // made.suite.threads)
+
+
+def print_finished(made: Any, folder: Path) -> None:
+    """One JSON object a line for each trial with a record."""
+    import json
+
+    from suite.trial import read_json
+
+    for trial in made.trials:
+        trial_folder = made.folder(folder, trial)
+        if trial_folder.done:
+            done = read_json(trial_folder.record)
+            measures = done["measures"]
+            row = {
+                "trial_key": trial.key, "strategy": done["config"]["strategy"]["name"], "arm": trial.arm,
+                "task": trial.task, "seed": trial.seed, "status": done["status"], "val_loss": measures["val_loss"],
+                "bits_per_byte": measures["bits_per_byte"], "max_vio_global": measures["max_vio_global"]["mean"],
+                "max_vio_batch": measures["max_vio_batch"]["tail_mean"],
+                "tokens_per_second": done["timing"]["tokens_per_second"], "folder": str(trial_folder.path),
+            }
+            click.echo(json.dumps(row))
