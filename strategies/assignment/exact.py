@@ -1,15 +1,16 @@
 """The exact balanced assignment.
 
-Shapes: T tokens, E experts, S slots (each expert has as many as it may take tokens).
+Shapes: T tokens, E experts.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from strategies.assignment.flow import Settlement
+from strategies.assignment.prices import balancing_prices
 from strategies.assignment.scores import clean
 
 
@@ -27,16 +28,23 @@ def balanced_assignment(scores_TE: Tensor, capacity_E: Tensor | None = None) -> 
     """
     values_TE = clean(scores_TE)
     tokens, experts = values_TE.shape
-    if capacity_E is None:
-        least_E = np.full(experts, tokens // experts)
-        most_E = least_E + (1 if tokens % experts else 0)
-    else:
-        least_E = most_E = capacity_E.cpu().numpy()
-    expert_S = np.repeat(np.arange(experts), most_E)
-    slots = len(expert_S)
-    value_SS = np.zeros((slots, slots))
-    value_SS[:tokens] = values_TE[:, expert_S]
-    first_S = np.arange(slots) - np.repeat(np.cumsum(most_E) - most_E, most_E)
-    value_SS[tokens:, first_S < least_E[expert_S]] = -np.inf
-    experts_T = expert_S[linear_sum_assignment(value_SS, maximize=True)[1][:tokens]]
+    if tokens == 0:
+        return torch.empty(0, dtype=torch.int64, device=scores_TE.device)
+    capacity = np.full(experts, tokens // experts) if capacity_E is None else capacity_E.cpu().numpy()
+    price_E = balancing_prices(
+        torch.from_numpy(values_TE),
+        torch.from_numpy(capacity) * (tokens / capacity.sum())
+        if capacity.sum()
+        else torch.full((experts,), tokens / experts),
+    ).numpy()
+    rest = tokens - capacity.sum()
+    if rest:
+        v = np.full((tokens + experts, experts + 1), -np.inf)
+        v[:tokens, :experts] = values_TE
+        v[tokens:, experts] = 0
+        v[np.arange(tokens, tokens + experts), np.arange(experts)] = 0
+        capacity = np.append(capacity + 1, rest)
+        values_TE = v
+        price_E = np.append(price_E, np.sort(price_E)[-rest])
+    experts_T = Settlement(values_TE, price_E, capacity).settle()[:tokens]
     return torch.from_numpy(experts_T).to(scores_TE.device)
