@@ -29,11 +29,13 @@ def across_tasks(records: Records, arms: Sequence[str], tasks: Sequence[str], ba
     """Summary over tasks of every arm.
 
     Returns:
-        `arms`: {arm: {mean_rank, rank_low, rank_high, improvement, improvement_low, improvement_high}} (95 % percentile
-        bootstrap over seeds; None where an arm lacks a task), `profile`: {excess (G,) in nats/token over the best
-        arm's mean on the task, arms: {arm: share of trials within it (G,)}}, and `n_tasks`.
+        `n_tasks`; `arms`: {arm: {mean_rank, rank_low, rank_high, improvement, improvement_low, improvement_high}} with
+        95 % percentile bootstrap intervals over seeds, None where an arm lacks a task, empty without a baseline;
+        `profile`: {excess: nats/token over the best arm's mean on the task (G,), arms: {arm: share of trials (G,)}}.
     """
     tables = [_losses_AN(records, arms, task) for task in tasks]
+    if baseline not in arms:
+        return {"n_tasks": len(tasks), "arms": {}, "profile": _profile(tables, arms)}
     base = arms.index(baseline)
     ranks_TBA = [_bootstrap_ranks(table, base) for table in tables]
     mean_rank_BA = np.mean(ranks_TBA, axis=0) if tables else np.full((1, len(arms)), np.nan)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.across_tasks import across_tasks
+from results.margins import against_itself, paired_differences, practical_margins
 from results.power import ALPHA, MIN_SEEDS, smallest_p
-from results.records import Outcome, Records, check_manifest, nearest
+from results.records import Outcome, Records, check_manifest
 from results.rows import delta, row
 from results.statistics import Paired, paired_many
 from results.verdict import Family, Verdict, verdicts
@@ -33,17 +34,19 @@ def build(
         ValueError: records of several kinds of hardware and none chosen, or a label nothing was run on.
     """
     check_manifest(manifest)
-    records, label = _one_hardware(records, hardware)
+    records, label = records.on_one(hardware)
     ranked = [arm for arm in manifest["arms"] if arm["arm"] != manifest.get("aa_arm")]
     compared = [arm["arm"] for arm in ranked if arm["arm"] != manifest["baseline"]]
     tasks = [task["name"] for task in manifest["tasks"]]
-    losses = {(arm, task): _losses(records, arm, task) for arm in _arms(manifest) for task in tasks}
-    summaries = _summaries(manifest, losses, compared, tasks)
-    margins = {task: _margin(manifest, summaries.get((manifest.get("aa_arm") or "", task))) for task in tasks}
+    cells = [(arm, task) for task in tasks for arm in compared]
+    differences = [paired_differences(records, arm, manifest["baseline"], task) for arm, task in cells]
+    summaries = dict(zip(cells, paired_many(differences), strict=True))
+    aa = against_itself(manifest, records)
+    margins = practical_margins(manifest, aa)
     rows: list[dict[str, Any]] = []
     for task in tasks:
         judged = _judge(manifest, records, summaries, compared, task, margins[task])
-        rows += _ranked([_row(manifest, records, losses, arm, task, judged, margins[task]) for arm in ranked])
+        rows += _ranked([_row(manifest, records, arm, task, judged, margins[task]) for arm in ranked])
     return {
         "suite": manifest["suite"],
         "title": manifest.get("title") or manifest["suite"],
@@ -52,12 +55,12 @@ def build(
         "track": manifest.get("track"),
         "hardware": label,
         "baseline": manifest["baseline"],
-        "control": manifest.get("control"),
+        "reference": reference(manifest),
         "margin": manifest.get("margin"),
         "margins": margins,
         "n_arms": len(compared),
         "tasks": list(manifest["tasks"]),
-        "aa": _aa(manifest, records, losses, summaries, tasks),
+        "aa": aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
         "warnings": _warnings(manifest, records, rows, len(compared), margins),
@@ -65,48 +68,10 @@ def build(
     }
 
 
-def _one_hardware(records: Records, hardware: str | None) -> tuple[Records, str | None]:
-    labels = records.hardware()
-    if hardware is not None:
-        if labels and hardware not in labels:
-            raise ValueError(f"hardware: {hardware!r} has no record{nearest(hardware, labels)}")
-        return records.on(hardware), hardware
-    if len(labels) > 1:
-        shown = ", ".join(map(repr, labels))
-        raise ValueError(f"hardware: records of {len(labels)} kinds ({shown}); expected one: choose a label")
-    return records, labels[0] if labels else None
-
-
-def _arms(manifest: Mapping[str, Any]) -> list[str]:
-    arms = [arm["arm"] for arm in manifest["arms"]]
-    aa = manifest.get("aa_arm")
-    return [*arms, aa] if aa and aa not in arms else arms
-
-
-def _losses(records: Records, arm: str, task: str) -> dict[int, float]:
-    return {o.seed: o.val_loss for o in records.cell(arm, task) if o.val_loss is not None}
-
-
-def _summaries(
-    manifest: Mapping[str, Any],
-    losses: Mapping[tuple[str, str], Mapping[int, float]],
-    compared: Sequence[str],
-    tasks: Sequence[str],
-) -> dict[tuple[str, str], Paired]:
-    arms = [*compared, *([manifest["aa_arm"]] if manifest.get("aa_arm") else [])]
-    cells = [(arm, task) for task in tasks for arm in arms]
-    differences = []
-    for arm, task in cells:
-        base = losses[manifest["baseline"], task]
-        differences.append([loss - base[seed] for seed, loss in losses[arm, task].items() if seed in base])
-    return dict(zip(cells, paired_many(differences), strict=True))
-
-
-def _margin(manifest: Mapping[str, Any], aa: Paired | None) -> float:
-    """The practical margin of a task: the manifest's, else the standard deviation of one A/A difference, else 0."""
-    if manifest.get("margin") is not None:
-        return float(manifest["margin"])
-    return aa.sd if aa and aa.sd is not None else 0.0
+def reference(manifest: Mapping[str, Any]) -> str:
+    """The arm that loads and costs are measured against: the control without balancing, or else the baseline."""
+    control = manifest.get("control")
+    return str(control if control in [arm["arm"] for arm in manifest["arms"]] else manifest["baseline"])
 
 
 def _judge(
@@ -123,7 +88,7 @@ def _judge(
             summaries[arm, task],
             planned=len(records.cell(arm, task)),
             diverged=_diverged(records.cell(arm, task)),
-            baseline_diverged=base_diverged,
+            reference_diverged=base_diverged,
         )
         for arm in compared
     ]
@@ -140,15 +105,13 @@ def _judge(
 def _row(
     manifest: Mapping[str, Any],
     records: Records,
-    losses: Mapping[tuple[str, str], Mapping[int, float]],
     arm: Mapping[str, Any],
     task: str,
     judged: Mapping[str, dict[str, Any]],
     margin: float,
 ) -> dict[str, Any]:
-    reference = records.cell(manifest.get("control") or manifest["baseline"], task)
     cell = records.cell(arm["arm"], task)
-    content = row(arm, task, cell, losses[manifest["baseline"], task], reference)
+    content = row(arm, task, cell, records.losses(manifest["baseline"], task), records.cell(reference(manifest), task))
     return content | {"delta_loss": judged[arm["arm"]], "margin": margin}
 
 
@@ -173,36 +136,6 @@ def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda entry: (entry["rank"] is None, entry["rank"] or 0, entry["arm"]))
 
 
-def _aa(
-    manifest: Mapping[str, Any],
-    records: Records,
-    losses: Mapping[tuple[str, str], Mapping[int, float]],
-    summaries: Mapping[tuple[str, str], Paired],
-    tasks: Sequence[str],
-) -> dict[str, Any] | None:
-    """The baseline against itself, per task: what a difference of nothing looks like here."""
-    arm = manifest.get("aa_arm")
-    if not arm:
-        return None
-    shown = {}
-    for task in tasks:
-        summary, base = summaries[arm, task], losses[manifest["baseline"], task]
-        shown[task] = {
-            "mean": summary.mean,
-            "ci_low": summary.ci_low,
-            "ci_high": summary.ci_high,
-            "sd": summary.sd,
-            "n": summary.n,
-            "p_t": summary.p_t,
-            "seeds": [
-                {"seed": o.seed, "trial_key": o.trial_key, "status": o.status, "val_loss": o.val_loss}
-                | {"delta": None if o.val_loss is None or o.seed not in base else o.val_loss - base[o.seed]}
-                for o in records.cell(arm, task)
-            ],
-        }
-    return {"arm": arm, "tasks": shown}
-
-
 def _warnings(
     manifest: Mapping[str, Any],
     records: Records,
@@ -224,6 +157,8 @@ def _warnings(
             f"With {fewest} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
             f"(smallest p {smallest_p(fewest, arms):.3f}); verdicts rest on the t test."
         )
+    if manifest["baseline"] not in [entry["arm"] for entry in rows]:
+        said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
     if manifest.get("margin") is None:
         without = [task for task, margin in margins.items() if margin == 0]
         if without:

@@ -37,11 +37,11 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         lines += ["", _below(board, task["name"], floor), ""]
         lines += [f"- **{_cell(row['title'])}**: {_cell(_said(row))}" for row in rows if _said(row)]
         lines += [""]
-    if len(board["tasks"]) > 1:
+    if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
-    lines += ["- Overhead is the step time against the " + ("control's." if board.get("control") else "baseline's.")]
-    lines += ["- Dead: share of experts with less than 1 % of the mean load on the held-out set."]
+    lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
+    lines += ["- *dead*: share of experts with less than 1 % of the mean load on the held-out set."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
     return "\n".join(lines)
 
@@ -49,9 +49,11 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
 def leaderboard_csv(board: Mapping[str, Any]) -> str:
     """One line per row; nested fields become columns such as `delta_loss.mean`; lists are left out."""
     flat = [_flat(row) for row in board["rows"]]
-    names = list(dict.fromkeys(name for row in flat for name in row))
+    seen = list(dict.fromkeys(name for row in flat for name in row))
+    nested = {name.split(".")[0] for name in seen if "." in name}  # a field that is null in one row, nested in another
+    names = [name for name in seen if name not in nested]
     out = io.StringIO()
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows([{name: _inert(value) for name, value in row.items()} for row in flat])
     return out.getvalue()

@@ -60,9 +60,6 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         if twice:
             raise ValueError(f"{key}: {twice[0]!r} is listed twice; expected distinct names")
     known = [*arms, *([manifest["aa_arm"]] if manifest.get("aa_arm") else [])]
-    for key in ("baseline", "control"):
-        if manifest.get(key) is not None and manifest[key] not in arms:
-            raise ValueError(f"{key}: {manifest[key]!r} is not an arm of this suite{nearest(manifest[key], arms)}")
     seen = set()
     for index, trial in enumerate(manifest["trials"]):
         for key, names in (("arm", known), ("task", tasks)):
@@ -125,9 +122,25 @@ class Records:
         """The kinds of hardware the records were made on, sorted."""
         return sorted({outcome.hardware for outcome in self.outcomes if outcome.hardware is not None})
 
-    def on(self, hardware: str) -> Records:
-        """The same suite as seen from one kind of hardware: trials of other kinds are missing."""
-        return Records([o if o.hardware in (None, hardware) else _missing(o) for o in self.outcomes])
+    def losses(self, arm: str, task: str) -> dict[int, float]:
+        """Held-out loss per seed of one arm's finished trials on one task."""
+        return {o.seed: o.val_loss for o in self.cell(arm, task) if o.val_loss is not None}
+
+    def on_one(self, hardware: str | None = None) -> tuple[Records, str | None]:
+        """The same suite as seen from one kind of hardware (trials of other kinds are missing), and its label.
+
+        Raises:
+            ValueError: records of several kinds and none chosen, or a label nothing was run on.
+        """
+        labels = self.hardware()
+        if hardware is None and len(labels) > 1:
+            shown = ", ".join(map(repr, labels))
+            raise ValueError(f"hardware: records of {len(labels)} kinds ({shown}); expected one: choose a label")
+        if hardware is not None and hardware not in labels:
+            raise ValueError(f"hardware: {hardware!r} has no record{nearest(hardware, labels)}")
+        if len(labels) <= 1:
+            return self, labels[0] if labels else None
+        return Records([o if o.hardware in (None, hardware) else _missing(o) for o in self.outcomes]), hardware
 
 
 def collect(manifest: Mapping[str, Any], trials_dir: Path | str) -> Records:

@@ -25,7 +25,8 @@ class Family:
     summary: Paired
     planned: int  # seeds of the arm in the suite
     diverged: int = 0  # of them, that diverged
-    baseline_diverged: int = 0
+    reference_diverged: int = 0
+    reference: str = "the baseline"  # what it is compared with, in words
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def verdicts(family: Sequence[Family], margin: float) -> list[Verdict]:
 def _verdict(arm: Family, p: float | None, flip: float | None, margin: float, arms: int) -> Verdict:
     summary = arm.summary
     p_tie = tost(summary, margin)
-    if arm.diverged == arm.planned >= MIN_SEEDS and arm.baseline_diverged == 0:
-        words = f"every seed diverged ({arm.diverged} of {arm.planned}); the baseline's none"
+    if arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0:
+        words = f"every seed diverged ({arm.diverged} of {arm.planned}); {arm.reference}'s none"
         return Verdict("worse", None, None, None, False, None, words)
     if summary.n < MIN_SEEDS or summary.mean is None or summary.sd is None or p is None or flip is None:
         words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
@@ -101,4 +102,4 @@ def _pairs(n: int) -> str:
 
 def _divergence(arm: Family) -> str:
     said = f"; {arm.diverged} of {arm.planned} seeds diverged" if arm.diverged else ""
-    return said + (f"; {arm.baseline_diverged} of the baseline's diverged" if arm.baseline_diverged else "")
+    return said + (f"; {arm.reference_diverged} of {arm.reference}'s diverged" if arm.reference_diverged else "")
