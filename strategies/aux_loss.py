@@ -64,7 +64,7 @@ class AuxLoss(TopKStrategy):
         load_E = count(routing.expert_A, self.spec.num_experts)
         if self.config.scope == "global_batch":
             self.seen_E += context.sum_over_ranks(load_E)
-            load_E = self.seen_E.clone()
+            load_E = self.seen_E
         share_E = load_E / load_E.sum()
         return self.spec.num_experts * (share_E * probabilities_TE.mean(dim=0)).sum()
 
