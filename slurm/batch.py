@@ -1,0 +1,115 @@
+"""From resources to a batch script: every value quoted, nothing secret, the same for a dry run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
+
+from slurm.profiles import Resources
+from slurm.trust import is_secret
+
+# A task that died of a signal (exit codes 129 to 191) left no result and could not requeue its job: do it here.
+_REVIVE = """\
+code=$?
+job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
+if [ "$code" -gt 128 ] && [ "$code" -lt 192 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ] &&
+  ! (cd {logs} && compgen -G "${{job:-$SLURM_JOB_ID}}_*_result.pkl" >/dev/null); then
+  scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code\""""
+
+
+def parameters(
+    resources: Resources, logs: Path, parallelism: int | None, token: str, roots: list[str]
+) -> dict[str, Any]:
+    """What submitit is to write into the script.
+
+    Args:
+        token: a name of this submission, found again in the job's comment.
+        roots: folders that the job's modules are imported from, if they are not installed.
+    """
+    extra: dict[str, Any] = {name.replace("_", "-"): value for name, value in resources.extra.items()}
+    extra |= {"chdir": str(logs), "requeue": True, "signal": f"USR2@{resources.signal_delay}"}
+    asked = {
+        "job_name": "equipoise",
+        "partition": resources.partition,
+        "account": resources.account,
+        "qos": resources.qos,
+        "time": resources.time,
+        "nodes": resources.nodes,
+        "ntasks_per_node": resources.tasks_per_node,
+        "gpus_per_node": None if resources.gpus_per_node.split(":")[-1] == "0" else resources.gpus_per_node,
+        "cpus_per_task": resources.cpus_per_task,
+        "mem": resources.memory,
+        "comment": token,
+        "array_parallelism": parallelism,
+        "additional_parameters": extra,
+        "setup": _setup(resources, roots),
+        "teardown": _REVIVE.format(logs=shlex.quote(str(logs)), restarts=resources.restarts).splitlines(),
+        # srun takes no cpus_per_task from the job since 22.05; if one rank dies the others would wait for it forever
+        "srun_args": [f"--cpus-per-task={resources.cpus_per_task}"] + ["--kill-on-bad-exit=1"] * (resources.tasks > 1),
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def _setup(resources: Resources, roots: list[str]) -> list[str]:
+    path = resources.env.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
+    # absolute only: an empty or relative entry would be looked up in the job's working directory
+    entries = dict.fromkeys([*roots, *(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))])
+    ours = {"PYTHONSAFEPATH": "1", "SUBMITIT_PREEMPT_SIGNAL": "USR2", "PYTHONPATH": os.pathsep.join(entries)}
+    plain = {name: value for name, value in resources.env.items() if not is_secret(name, value)}
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in (plain | ours).items()]
+    return [*exports, *(f"module load {shlex.quote(module)}" for module in resources.modules), *resources.setup]
+
+
+def command(resources: Resources, logs: Path) -> str:
+    """What each task of the job runs."""
+    python = resources.python or ("python3" if resources.container else sys.executable)
+    return shlex.join([*resources.container, python, "-P", "-u", "-m", "slurm.launch", str(logs)])
+
+
+class Executor(SlurmExecutor):
+    """submitit's executor, with our launcher in front of its own."""
+
+    def __init__(self, resources: Resources, logs: Path, settings: dict[str, Any]) -> None:
+        super().__init__(logs, max_num_timeout=resources.max_requeues)
+        self._command = command(resources, logs)
+        self.update_parameters(**settings)
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return self._command
+
+
+def script(resources: Resources, logs: Path, settings: dict[str, Any], count: int) -> str:
+    """The batch script of `count` jobs, without asking anything of a cluster."""
+    elements = count if count > 1 else None
+    return _make_sbatch_string(command=command(resources, logs), folder=logs, map_count=elements, **settings)
+
+
+@contextmanager
+def submission_environment(resources: Resources) -> Iterator[None]:
+    """The environment that sbatch hands on to the job: ours, plus the profile's secrets, minus other jobs' settings.
+
+    SBATCH_… variables would override the profile; inside a job, SLURM_… variables describe that job, not the new one.
+    """
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("SBATCH_", "SUBMITIT_")) or (name.startswith("SLURM_") and name not in _SITE):
+            del os.environ[name]
+    os.environ.update({name: value for name, value in resources.env.items() if is_secret(name, value)})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+_SITE = {"SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"}

@@ -1,0 +1,219 @@
+"""What a SLURM job runs: one trial, or several side by side, each in a process of its own.
+
+Pickled by submitit, so it holds strings and numbers only, and is found again by import.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
+
+from slurm.commands import ClusterError, run
+from slurm.trials import INTERRUPTED, finished, now, report_death
+from slurm.worker import SIGNALS
+
+_POLL_SECONDS = 0.2
+_MARGIN_SECONDS = 10  # of the signal's delay, kept for requeueing
+_RANK_NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+class TrialsFailedError(RuntimeError):
+    """Some trials of the job failed; their folders say why."""
+
+
+@dataclass
+class PackedTrials:
+    """The trials of one job. Called in every task of the job; called again when the job has been requeued."""
+
+    entry: str  # "package.module:function"
+    keys: tuple[str, ...]
+    folders: tuple[str, ...]
+    payload: str  # JSON
+    logs: str
+    signal_delay: int  # seconds between the signal and the end
+    restarts: int
+    failed: tuple[str, ...] = ()  # in an earlier attempt: not tried again
+    _running: dict[int, subprocess.Popen[bytes]] = field(init=False, repr=False, default_factory=dict)
+    _deaths: dict[int, int] = field(init=False, repr=False, default_factory=dict)
+    _failures: dict[int, str] = field(init=False, repr=False, default_factory=dict)
+
+    def __call__(self) -> list[str]:
+        """Run the trials; returns the keys of those that are done.
+
+        Raises:
+            TrialsFailedError: some failed.
+            SystemExit: a trial of several tasks died (its exit code tells the batch script to requeue), or the job
+                was interrupted.
+        """
+        self._environ = self._shared_environment()
+        if _rank() > 0:
+            signal.signal(signal.SIGUSR2, lambda *_: self._pass_on())  # rank 0 alone requeues
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # held back by slurm.launch
+        for index, key in enumerate(self.keys):
+            if key not in self.failed and not finished(Path(self.folders[index])):
+                self._start(index)
+        if self._watch():
+            self._come_back()
+        failures = [f"{self.keys[index]} ({why})" for index, why in sorted(self._failures.items())]
+        failures += [f"{key} (earlier)" for key in self.failed]
+        if failures:
+            raise TrialsFailedError(f"{len(failures)} of {len(self.keys)} trials failed: {', '.join(failures)}")
+        return list(self.keys)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit on the signal, in the middle of anything: have checkpoints written, then come back."""
+        self._pass_on()
+        deadline = time.monotonic() + max(self.signal_delay - _MARGIN_SECONDS, _MARGIN_SECONDS)
+        while time.monotonic() < deadline and any(_at_work(worker) for worker in self._running.values()):
+            time.sleep(_POLL_SECONDS)
+        for worker in self._running.values():
+            if _at_work(worker):
+                os.kill(worker.pid, signal.SIGKILL)  # the checkpoint before the last one has to do
+        failed = tuple(self.keys[index] for index in self._failures)
+        return DelayedSubmission(replace(self, failed=self.failed + failed))
+
+    def _start(self, index: int) -> None:
+        key, folder = self.keys[index], Path(self.folders[index])
+        if _rank() == 0:
+            (folder / "failure.json").unlink(missing_ok=True)
+        name = f"{key}.log" if _rank() == 0 else f"{key}.{_rank()}.log"
+        command = [sys.executable, "-P", "-u", "-m", "slurm.worker", self.entry, key, str(folder), str(os.getpid())]
+        environ = self._environ | self._device(index)
+        with (Path(self.logs) / name).open("ab") as log:
+            attempt = int(os.environ.get("SLURM_RESTART_COUNT", 0)) + 1
+            log.write(f"--- {now()} {self.entry}, job {_job_id()} on {_node()}, attempt {attempt}\n".encode())
+            log.flush()
+            # the child inherits a mask that holds signals back until it listens
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            try:
+                worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environ)
+                self._running[index] = worker
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        assert worker.stdin is not None
+        try:
+            worker.stdin.write(self.payload.encode())
+            worker.stdin.close()
+        except BrokenPipeError:
+            pass  # it is dead already, which `_watch` will see
+
+    def _watch(self) -> bool:
+        """Wait for the trials; start again those that died without a word. True if one was interrupted."""
+        interrupted = False
+        while self._running:
+            time.sleep(_POLL_SECONDS)
+            for index, worker in list(self._running.items()):
+                code = worker.poll()
+                if code is None:
+                    continue
+                del self._running[index]
+                if code == INTERRUPTED or -code in SIGNALS:
+                    interrupted = True
+                elif code < 0:
+                    self._died(index, -code)
+                elif code > 0:
+                    self._fail(index, "ExitCode", f"exit code {code}")
+                elif _rank() == 0 and not finished(Path(self.folders[index])):
+                    self._fail(index, "NoRecord", "ended without leaving a record")
+        return interrupted
+
+    def _died(self, index: int, number: int) -> None:
+        self._deaths[index] = self._deaths.get(index, 0) + 1
+        name = signal.Signals(number).name
+        if _world() > 1:
+            sys.exit(128 + number)  # the other ranks can't go on either: the batch script requeues the job
+        if self._deaths[index] <= self.restarts:
+            self._start(index)
+            return
+        hint = "; often: out of memory" if number == signal.SIGKILL else ""
+        self._fail(index, name, f"killed by {name}, {self._deaths[index]} × in this job{hint}")
+
+    def _fail(self, index: int, error: str, message: str) -> None:
+        self._failures[index] = message
+        folder = Path(self.folders[index])
+        if not (folder / "failure.json").exists():  # the trial itself knows better
+            report_death(folder, error, message)
+
+    def _pass_on(self) -> None:
+        for worker in self._running.values():
+            if _at_work(worker):
+                os.kill(worker.pid, signal.SIGUSR2)
+
+    def _come_back(self) -> None:
+        """A trial was interrupted and we were not: requeue, unless the job is being cancelled or ended."""
+        if _rank() > 0:
+            time.sleep(self.signal_delay)  # rank 0 requeues, which ends this process
+        elif _job_runs_on():
+            os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler does the rest, and exits
+            time.sleep(self.signal_delay)
+        sys.exit(0 if _rank() > 0 else INTERRUPTED)
+
+    def _shared_environment(self) -> dict[str, str]:
+        environ = {name: value for name, value in os.environ.items() if name not in _RANK_NAMES}
+        if _world() > 1:
+            ranks = TorchDistributedEnvironment()
+            names = ("master_addr", "master_port", "rank", "world_size", "local_rank", "local_world_size")
+            environ |= {name.upper(): str(getattr(ranks, name)) for name in names}
+            environ["MASTER_ADDR"] = _address(ranks.master_addr)
+        cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
+        environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // len(self.keys))))
+        return environ
+
+    def _device(self, index: int) -> dict[str, str]:
+        """Packed trials are dealt out over the job's devices; a trial on its own sees all of them."""
+        devices = [d for d in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if d]
+        return {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices and len(self.keys) > 1 else {}
+
+
+def _rank() -> int:
+    return int(os.environ.get("SLURM_PROCID", 0))
+
+
+def _world() -> int:
+    return int(os.environ.get("SLURM_NTASKS", 1))
+
+
+def _job_id() -> str:
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _node() -> str:
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def _at_work(worker: subprocess.Popen[Any]) -> bool:
+    """Whether a worker lives, without collecting its exit code: a signal handler may run in the middle of `poll`."""
+    if worker.returncode is not None:
+        return False
+    try:
+        return os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
+
+
+def _job_runs_on() -> bool:
+    """False while SLURM is ending the job: requeueing then would bring a cancelled job back to life."""
+    try:
+        return run(["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"]).strip() == "RUNNING"
+    except ClusterError:
+        return False
+
+
+def _address(host: str) -> str:
+    """An address of a node that this machine can resolve; node names need not be host names."""
+    try:
+        socket.getaddrinfo(host, None)
+        return host
+    except OSError:
+        words = run(["scontrol", "show", "node", "--oneliner", host]).split()
+        return next((word.removeprefix("NodeAddr=") for word in words if word.startswith("NodeAddr=")), host)

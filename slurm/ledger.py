@@ -1,0 +1,97 @@
+"""`jobs.json`: what was submitted, so that nothing is submitted twice and nothing is lost.
+
+    {"schema": 1, "arrays": [{"token": "equipoise-9f2c…", "job_id": "12", "cluster": "…", "submitted": "…",
+                              "elements": [["<key>", "<key>"], ["<key>"]], "cancelled": [1], "resources": {…}}]}
+
+An array is written down before it is handed to SLURM (`job_id` null) and again with its id. Element i of several is
+job `<id>_<i>`; an only element is job `<id>`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slurm.trials import read_json, write_json
+
+
+@dataclass
+class Array:
+    """One submission: the trials of each of its elements."""
+
+    token: str
+    elements: list[list[str]]
+    resources: dict[str, Any]
+    job_id: str | None = None
+    cluster: str | None = None
+    submitted: str = ""
+    cancelled: list[int] = field(default_factory=list)
+
+    def element_id(self, index: int) -> str:
+        assert self.job_id is not None
+        return self.job_id if len(self.elements) == 1 else f"{self.job_id}_{index}"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial was last submitted."""
+
+    array: Array
+    index: int
+
+    @property
+    def job_id(self) -> str:
+        return self.array.element_id(self.index)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.index in self.array.cancelled
+
+
+class Ledger:
+    """The submissions of one home."""
+
+    def __init__(self, logs: Path) -> None:
+        self.path = logs / "jobs.json"
+        self.arrays = [Array(**array) for array in self._read()]
+
+    def _read(self) -> list[dict[str, Any]]:
+        content = read_json(self.path)
+        if self.path.exists() and content.get("schema") != 1:
+            raise ValueError(f"{self.path}: is no list of submissions of schema 1; move it away to start a new one")
+        return list(content.get("arrays", []))
+
+    def save(self) -> None:
+        write_json(self.path, {"schema": 1, "arrays": [asdict(array) for array in self.arrays]})
+
+    def places(self) -> dict[str, Place]:
+        """Every trial that was ever submitted, with its latest job."""
+        return {
+            key: Place(array, index)
+            for array in self.arrays
+            if array.job_id is not None
+            for index, keys in enumerate(array.elements)
+            for key in keys
+        }
+
+
+@contextmanager
+def locked(logs: Path) -> Iterator[Ledger]:
+    """The ledger, held against other submitters until the block ends.
+
+    Raises:
+        ValueError: the folder can't be written to.
+    """
+    try:
+        logs.mkdir(parents=True, exist_ok=True)
+        logs.chmod(logs.stat().st_mode & ~0o022)  # jobs unpickle what lies here: nobody else may write
+        lock = (logs / "jobs.lock").open("a")
+    except OSError as error:
+        raise ValueError(f"logs: {logs} cannot be written to ({error.strerror})") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield Ledger(logs)

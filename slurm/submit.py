@@ -1,0 +1,245 @@
+"""Hand trials to SLURM: what is missing, in one job array per distinct shape of resources."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+import json
+import os
+import re
+import sys
+import sysconfig
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+from slurm import batch, trust
+from slurm.commands import ClusterError, one_line, run, setting
+from slurm.job import PackedTrials
+from slurm.ledger import Array, Ledger, Place, locked
+from slurm.profiles import Profile, Resources
+from slurm.queue import JobState, states
+from slurm.status import FAILED, read
+from slurm.trials import TrialJob, finished, now
+
+_DEFAULT_ARRAY_SIZE = 1001  # SLURM's own default
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One job array, or one job; `job_id` is None after a dry run."""
+
+    job_id: str | None
+    elements: tuple[tuple[str, ...], ...]  # the trials of each job
+    resources: Resources
+    script: str
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for keys in self.elements for key in keys]
+
+
+def submit(
+    jobs: Sequence[TrialJob],
+    entry: str,
+    payload: dict[str, Any],
+    profile: Profile,
+    logs: Path,
+    dry_run: bool = False,
+) -> list[Submission]:
+    """Submit the trials that are neither done nor queued nor running, and return at once.
+
+    Args:
+        entry: "package.module:function", called as `function(key, folder, payload)` in a process of its own
+            (`slurm.worker` states the contract).
+        payload: JSON values that every trial gets; no secrets, these travel by environment.
+        logs: a folder all nodes see (`slurm.logs_of(home)`); holds `jobs.json`, scripts and logs.
+        dry_run: ask the cluster nothing, write nothing, and return the batch scripts.
+
+    Raises:
+        ValueError: something can't be submitted as it is.
+        ClusterError: the cluster refused; arrays before the refused one stay submitted, and stay on record.
+    """
+    logs = trust.check_logs(logs.absolute())
+    wanted = _checked(jobs)
+    roots = _import_roots(trust.check_entry(entry))
+    trust.check_payload(payload)
+    text = json.dumps(payload, allow_nan=False)
+    if dry_run:
+        plan = _arrays(wanted, profile, profile.max_array_size or _DEFAULT_ARRAY_SIZE)
+        return [_described(array, resources, profile, logs, roots) for array, resources in plan]
+    with locked(logs) as ledger:
+        _drop_half_submitted(ledger)
+        busy = _busy(ledger, {job.key for job in wanted})
+        missing = [job for job in wanted if job.key not in busy]
+        if not missing:
+            return []
+        limit = int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE)
+        cluster = setting("ClusterName")
+        submitted = []
+        for array, resources in _arrays(missing, profile, min(limit, profile.max_array_size or limit)):
+            described = _described(array, resources, profile, logs, roots)
+            array.cluster, array.submitted = cluster, now()
+            ledger.arrays.append(array)
+            ledger.save()
+            folders = {job.key: str(job.folder) for job in missing}
+            calls = [_call(entry, keys, folders, text, logs, resources) for keys in array.elements]
+            settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
+            try:
+                array.job_id = _hand_over(calls, resources, logs, settings)
+            except ClusterError:
+                _forget_half_submitted(ledger)
+                raise
+            ledger.save()
+            submitted.append(Submission(array.job_id, described.elements, resources, described.script))
+        return submitted
+
+
+def cancel(jobs: Iterable[TrialJob], logs: Path) -> list[str]:
+    """Cancel every job that holds one of the trials; returns the job ids. Trials write a checkpoint first.
+
+    Trials packed into the same job are cancelled with it; submitting again brings them back.
+    """
+    keys = {job.key for job in jobs}
+    with locked(logs.absolute()) as ledger:
+        places = {key: place for key, place in ledger.places().items() if key in keys}
+        known = states(place.job_id for place in places.values())
+        held = {place.job_id: place for place in places.values() if _active(known, place)}
+        if held:
+            run(["scancel", *held])
+            for place in held.values():
+                place.array.cancelled.append(place.index)
+            ledger.save()
+    return sorted(held, key=lambda job: [int(part) for part in job.split("_")])
+
+
+def resubmit(
+    jobs: Sequence[TrialJob],
+    entry: str,
+    payload: dict[str, Any],
+    profile: Profile,
+    logs: Path,
+    failed: bool = True,
+) -> list[Submission]:
+    """Submit again the trials that failed or vanished; with `failed=False` the cancelled ones too."""
+    states_wanted = FAILED if failed else FAILED | {"cancelled"}
+    again = {one.key for one in read(jobs, logs.absolute()) if one.state in states_wanted}
+    return submit([job for job in jobs if job.key in again], entry, payload, profile, logs) if again else []
+
+
+def _checked(jobs: Sequence[TrialJob]) -> list[TrialJob]:
+    """The trials still to do, each once."""
+    todo = {}
+    for job in jobs:
+        trust.check_folder(trust.check_key(job.key), job.folder)
+        if not job.done and not finished(job.folder):
+            todo[job.key] = job
+    return list(todo.values())
+
+
+def _arrays(jobs: Sequence[TrialJob], profile: Profile, limit: int) -> list[tuple[Array, Resources]]:
+    """One array per distinct shape, its trials packed, cut where the cluster's limit is."""
+    shapes: dict[str, tuple[Resources, list[str]]] = {}
+    resources = {(job.task, job.strategy): None for job in jobs}
+    asked = {pair: profile.resources_for(*pair) for pair in resources}
+    for job in jobs:
+        shape = asked[job.task, job.strategy]
+        shapes.setdefault(shape.model_dump_json(), (shape, []))[1].append(job.key)
+    arrays = []
+    for shape, keys in shapes.values():
+        elements = [keys[start : start + shape.packing] for start in range(0, len(keys), shape.packing)]
+        recorded = shape.model_dump(exclude={"env", "setup"}, exclude_defaults=True)
+        for start in range(0, len(elements), limit):
+            token = f"equipoise-{uuid.uuid4().hex}"
+            arrays.append((Array(token, elements[start : start + limit], recorded), shape))
+    return arrays
+
+
+def _described(array: Array, resources: Resources, profile: Profile, logs: Path, roots: list[str]) -> Submission:
+    settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
+    script = batch.script(resources, logs, settings, len(array.elements))
+    return Submission(None, tuple(tuple(keys) for keys in array.elements), resources, script)
+
+
+def _call(
+    entry: str, keys: list[str], folders: dict[str, str], payload: str, logs: Path, resources: Resources
+) -> PackedTrials:
+    return PackedTrials(
+        entry=entry,
+        keys=tuple(keys),
+        folders=tuple(folders[key] for key in keys),
+        payload=payload,
+        logs=str(logs),
+        signal_delay=resources.signal_delay,
+        restarts=resources.restarts,
+    )
+
+
+def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, settings: dict[str, Any]) -> str:
+    """sbatch, through submitit; returns the array's id."""
+    try:
+        with batch.submission_environment(resources):
+            handles = batch.Executor(resources, logs, settings).submit_array(calls)
+    except (FailedJobError, FailedSubmissionError) as error:
+        asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")}
+        named = ", ".join(f"{name} {value}" for name, value in asked.items() if value)
+        hint = f" (asked for {named})" if named else ""
+        raise ClusterError(f"the cluster refused the job: {one_line(str(error))}{hint}") from None
+    except RuntimeError as error:  # submitit found no srun
+        raise ClusterError(one_line(str(error))) from None
+    return str(handles[0].job_id).split("_")[0]
+
+
+def _busy(ledger: Ledger, keys: set[str]) -> set[str]:
+    """Trials that SLURM still holds."""
+    places = {key: place for key, place in ledger.places().items() if key in keys}
+    known = states(place.job_id for place in places.values())
+    return {key for key, place in places.items() if _active(known, place)}
+
+
+def _active(known: dict[str, JobState], place: Place) -> bool:
+    return place.job_id in known and known[place.job_id].active
+
+
+def _drop_half_submitted(ledger: Ledger) -> None:
+    """A submitter that died half-way left arrays without an id: cancel what reached the cluster, forget the rest."""
+    lost = {array.token for array in ledger.arrays if array.job_id is None}
+    if not lost:
+        return
+    listed = run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%k"])
+    stray = [job for job, _, token in (line.partition("|") for line in listed.splitlines()) if token in lost]
+    if stray:
+        run(["scancel", *stray])
+    _forget_half_submitted(ledger)
+
+
+def _forget_half_submitted(ledger: Ledger) -> None:
+    ledger.arrays = [array for array in ledger.arrays if array.job_id is not None]
+    ledger.save()
+    for draft in ledger.path.parent.iterdir():  # submitit names its files after the job once it has one
+        if re.fullmatch(r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh", draft.name):
+            draft.unlink()
+
+
+def _import_roots(entry: str) -> list[str]:
+    """Folders that must be on the job's path because our modules are not installed.
+
+    Raises:
+        ValueError: the entry's module can't be found.
+    """
+    module = entry.split(":")[0]
+    roots = []
+    for name in (__name__, module):
+        try:
+            spec = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            spec = None
+        if spec is None or not spec.origin:
+            raise ValueError(f"entry: module {name!r} cannot be found; jobs import it by name")
+        roots.append(str(Path(spec.origin).resolve().parents[name.count(".") + (Path(spec.origin).stem == "__init__")]))
+    installed = {os.path.realpath(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")}
+    return [root for root in dict.fromkeys(roots) if root not in installed and root != sys.prefix]

@@ -1,0 +1,85 @@
+"""One test cluster for the whole session, and a home to submit from."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm import TrialJob, logs_of, profiles
+from slurm.status import TrialStatus, status
+from slurm.submit import Submission, submit
+from slurm.testcluster import TestCluster, UnavailableError
+
+TOY = Path(__file__).parent / "toy"
+ENTRY = "toy_trial:run"
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[TestCluster]:
+    reason = TestCluster.obstacle()
+    if reason:
+        pytest.skip(reason)
+    try:
+        with TestCluster() as running:
+            yield running
+    except UnavailableError as error:
+        pytest.skip(str(error))
+    left = [
+        path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if str(running.root).encode() in _read(path)
+    ]
+    assert not left, f"processes of the test cluster outlived it: {left}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@dataclass
+class Campaign:
+    """A home with toy trials."""
+
+    home: Path
+    payload: dict[str, Any] = field(default_factory=lambda: {"steps": 3, "mischief": {}})
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def logs(self) -> Path:
+        return logs_of(self.home)
+
+    @property
+    def profile(self) -> profiles.Profile:
+        return profiles.load("testcluster", self.overrides)
+
+    def jobs(self, *keys: str, task: str = "mix-nano") -> list[TrialJob]:
+        return [TrialJob(key, self.home / "trials" / key, task, "smebu", False) for key in keys]
+
+    def submit(self, jobs: list[TrialJob]) -> list[Submission]:
+        return submit(jobs, ENTRY, self.payload, self.profile, self.logs)
+
+    def status(self, jobs: list[TrialJob]) -> dict[str, TrialStatus]:
+        return {one.key: one for one in status(jobs, self.home)}
+
+    def until(self, jobs: list[TrialJob], *wanted: str, seconds: float = 40) -> dict[str, TrialStatus]:
+        """Wait until every trial is in one of the states; fail with what they are in instead."""
+        deadline = time.monotonic() + seconds
+        while True:
+            now = self.status(jobs)
+            if all(one.state in wanted for one in now.values()):
+                return now
+            if time.monotonic() > deadline:
+                pytest.fail(
+                    f"not {wanted} within {seconds} s: {[(k, s.state, s.why, s.log_tail) for k, s in now.items()]}"
+                )
+            time.sleep(0.3)
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    monkeypatch.syspath_prepend(str(TOY))
+    return Campaign(tmp_path / "a home")

@@ -1,0 +1,81 @@
+"""A trial that only counts, for jobs on the test cluster. What it should do wrong is in the payload, by key."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+_asked = False
+
+
+def _ask(*_):
+    global _asked
+    _asked = True
+
+
+def run(key, folder, payload):
+    """Count to payload["steps"], with a checkpoint on the signal and every `every` steps."""
+    signal.signal(signal.SIGUSR2, _ask)
+    signal.signal(signal.SIGTERM, _ask)
+    mischief = payload.get("mischief", {}).get(key, "")
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.json"
+    start = json.loads(checkpoint.read_text())["step"] if checkpoint.exists() else 0
+    history = folder / "attempts.jsonl"
+    with history.open("a") as file:
+        node = os.environ.get("SLURMD_NODENAME")
+        restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+        pid = os.getpid()
+        file.write(json.dumps({"from": start, "node": node, "restarts": restarts, "pid": pid}) + "\n")
+    if mischief == "fail":
+        print("about to divide")
+        raise ZeroDivisionError("this trial divides by zero")
+    if mischief == "code":
+        sys.exit(9)
+    if mischief == "silent":
+        return
+    for step in range(start, payload["steps"]):
+        _status(folder, step, payload["steps"])
+        if mischief == "die" or (mischief == "die once" and start == 0 and step == 3):
+            if mischief == "die once":
+                checkpoint.write_text(json.dumps({"step": step}))
+            os.kill(os.getpid(), signal.SIGKILL)
+        if _asked:
+            checkpoint.write_text(json.dumps({"step": step}))
+            print("interrupted at", step)
+            sys.exit(75)
+        time.sleep(payload.get("seconds", 0.0))
+    import tasks
+
+    names = (
+        "RANK",
+        "WORLD_SIZE",
+        "LOCAL_RANK",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "CUDA_VISIBLE_DEVICES",
+        "OMP_NUM_THREADS",
+    )
+    said = {
+        "environ": {name: os.environ.get(name) for name in (*names, *payload.get("show", []))},
+        "cwd": os.getcwd(),
+        "tasks": tasks.__file__,
+        "job": os.environ.get("SLURM_JOB_ID"),
+        "node": os.environ.get("SLURMD_NODENAME"),
+    }
+    if os.environ.get("RANK", "0") != "0":
+        (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(said))
+        return
+    draft = folder / ".record"
+    draft.write_text(json.dumps(said))
+    draft.rename(folder / "record.json")
+
+
+def _status(folder: Path, step: int, steps: int) -> None:
+    updated = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    said = {"state": "running", "step": step, "steps": steps, "train_loss": 4.5, "seconds_per_step": 0.5}
+    draft = folder / f".status.{os.getpid()}"
+    draft.write_text(json.dumps(said | {"updated": updated, "host": os.uname().nodename, "pid": os.getpid()}))
+    draft.rename(folder / "status.json")
