@@ -143,7 +143,7 @@ def _admit(path: Path, name: str, size: int, total: int) -> int:
         raise CorpusError(f"{path}: holds {name!r}, a path that leads out of it; refused")
     if size > LARGEST_MEMBER or total + size > LARGEST_ARCHIVE:
         raise CorpusError(
-            f"{path}: {name} makes it larger than allowed: {LARGEST_MEMBER >> 20} MB a file, {LARGEST_ARCHIVE >> 20} in all"
+            f"{path}: {name} makes it too large: {LARGEST_MEMBER >> 20} MB a file, {LARGEST_ARCHIVE >> 20} in all"
         )
     return total + size
 

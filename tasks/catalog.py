@@ -70,7 +70,7 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
     """
     catalog = _read("catalog.yaml")
     if name not in names():
-        raise unknown("task", name, "a task", names())
+        raise ValueError(f"task: {name!r} is not a task{nearest(name, names()) or '; equipoise list tasks names them'}")
     kind, rung_name = next(
         (k, r) for k, entry in catalog["kinds"].items() for r in entry["rungs"] if f"{k}-{r}" == name
     )
@@ -85,13 +85,27 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
             corpus = _set(corpus, key, rest, value)
         else:
             raise ValueError(f"{key}: unknown key (value {value!r}); expected rung.… or corpus.…{_hint(key)}")
-    given = {**_read("rungs.yaml")[rung_name], **entry.get("set", {}), **stated}
-    plain = derive(rung_name, given)
+    task = Task(name=name, title=entry["title"], corpus=_corpus(corpus), rung=_rung(rung_name, entry, stated))
+    least = task.corpus.least_vocabulary
+    if task.rung.vocab_size < least:
+        raise ValueError(
+            f"rung.vocab_size: {task.rung.vocab_size} is impossible; expected at least {least} for this corpus"
+        )
+    return task
+
+
+def _rung(name: str, entry: Mapping[str, Any], stated: Mapping[str, Any]) -> Rung:
+    """The rung of a kind's task, with what the user stated."""
+    given = {**_read("rungs.yaml")[name], **entry.get("set", {})}
+    if "horizon" in stated:
+        given.pop("steps", None)
+    given |= stated
+    plain = derive(name, given)
     for field, factor in entry.get("scale", {}).items():
         if field not in stated:
-            given[field] = getattr(plain, field) * factor
-    rung = derive(rung_name, given)
-    return Task(name=name, title=entry["title"], corpus=_corpus(corpus), rung=rung)
+            value = getattr(plain, field)
+            given[field] = max(1, round(value * factor)) if isinstance(value, int) else value * factor
+    return derive(name, given)
 
 
 def _hint(key: str) -> str:

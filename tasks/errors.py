@@ -28,13 +28,18 @@ def nearest(value: object, known: Iterable[str]) -> str:
     return f"; valid: {', '.join(names)}" if 0 < len(names) <= 12 else ""
 
 
+def unknown_key(key: str, value: object, known: Iterable[str]) -> ValueError:
+    """The error for a key that does not exist."""
+    return ValueError(f"{key}: unknown key (value {show(value)}){nearest(key.split('.')[-1], known)}")
+
+
 def unknown(key: str, value: object, what: str, known: Iterable[str]) -> ValueError:
-    """The error for a name that does not exist."""
+    """The error for a value that is not one of the known names."""
     return ValueError(f"{key}: {show(value)} is not {what}{nearest(value, known)}")
 
 
 def explain(error: ValidationError, prefix: str, known: Iterable[str], tags: Iterable[str] = ()) -> ValueError:
-    """The first of pydantic's complaints as one line.
+    """The most telling of pydantic's complaints as one line: an unknown key before what it may have left missing.
 
     Args:
         error: what pydantic raised.
@@ -42,11 +47,11 @@ def explain(error: ValidationError, prefix: str, known: Iterable[str], tags: Ite
         known: names valid for a key, for the nearest one.
         tags: parts of a location that are pydantic's own and no key of the user's (the tags of a union).
     """
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
     parts = [str(part) for part in first["loc"] if part not in set(tags)]
     key = ".".join([prefix, *parts])
     if first["type"] == "extra_forbidden":
-        return ValueError(f"{key}: unknown key (value {show(first['input'])}){nearest(parts[-1], known)}")
+        return unknown_key(key, first["input"], known)
     if first["type"] == "missing":
         return ValueError(f"{key}: missing; expected a value")
     message = first["msg"][0].lower() + first["msg"][1:]

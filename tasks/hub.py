@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +11,34 @@ from tasks.errors import CorpusError
 
 
 def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
-    """Index and text of each row, until `megabytes` (10⁶ bytes) of text are there or the split ends.
+    """Number and text of each document, until `megabytes` (10⁶ bytes) of text are there or the split ends.
 
     Raises:
         CorpusError: `datasets` is not installed, the data set cannot be reached, or it has no such column.
     """
+    taken = 0
+    for number, text in enumerate(_joined(_rows(domain), domain.starts)):
+        yield str(number), text
+        taken += len(text.encode())
+        if taken >= domain.megabytes * 1_000_000:
+            return
+
+
+def _joined(rows: Iterator[str], starts: str | None) -> Iterator[str]:
+    """The rows, or documents of several rows each where a pattern says which rows start one."""
+    if starts is None:
+        yield from rows
+        return
+    parts: list[str] = []
+    for row in rows:
+        if parts and re.search(starts, row):
+            yield "".join(parts)
+            parts = []
+        parts.append(row)
+    yield "".join(parts)
+
+
+def _rows(domain: HubDomain) -> Iterator[str]:
     try:
         import datasets
     except ImportError:
@@ -23,8 +47,12 @@ def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
         ) from None
     options: dict[str, Any] = {"split": domain.split, "streaming": True, "revision": domain.revision}
     try:
-        rows = datasets.load_dataset(domain.dataset, domain.subset, data_files=domain.data_files, **options)
-        yield from _rows(domain, rows)
+        for row in datasets.load_dataset(domain.dataset, domain.subset, data_files=domain.data_files, **options):
+            if domain.column not in row:
+                raise CorpusError(
+                    f"{domain.dataset}: has no column {domain.column!r}; columns: {', '.join(sorted(row))}"
+                )
+            yield row[domain.column] or ""
     except CorpusError:
         raise
     except Exception as error:  # whatever a network, a hub or a parser comes up with
@@ -33,15 +61,3 @@ def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
             f"{domain.dataset}: cannot be read from the Hugging Face hub ({type(error).__name__}: {first[0][:200]}); "
             "check its name and the network, or run `equipoise prepare` where the hub can be reached"
         ) from error
-
-
-def _rows(domain: HubDomain, rows: Any) -> Iterator[tuple[str, str]]:
-    taken = 0
-    for index, row in enumerate(rows):
-        if domain.column not in row:
-            raise CorpusError(f"{domain.dataset}: has no column {domain.column!r}; columns: {', '.join(sorted(row))}")
-        text = row[domain.column] or ""
-        yield str(index), text
-        taken += len(text.encode())
-        if taken >= domain.megabytes * 1_000_000:
-            return

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from tasks.errors import explain, unknown
+from tasks.errors import explain, unknown_key
 
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -24,6 +24,8 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 SMALLEST_VOCABULARY = 2
 LARGEST_VOCABULARY = 2**32
+LARGEST_MICRO_BATCH = 32_768  # tokens
+LARGEST_EVALUATION = 4_194_304
 
 
 class Rung(BaseModel):
@@ -117,6 +119,11 @@ class Rung(BaseModel):
         return 6 * self.parameters()["active"] + 12 * self.layers * self.width * self.sequence_length
 
 
+def _splits(sequences: int, most: int) -> int:
+    """The least number of equal parts of `sequences`, none of more than `most`."""
+    return next(n for n in range(1, sequences + 1) if sequences % n == 0 and (sequences // n <= most or n == sequences))
+
+
 def _multiple_of_8(value: float) -> int:
     return max(8, 8 * round(value / 8))
 
@@ -137,7 +144,7 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "vocab_size": lambda r: 512 * r.layers,
     "sequence_length": lambda r: min(2048, 64 * r.layers),
     "batch_sequences": lambda r: 8 * r.layers,
-    "micro_batches": lambda r: 1,
+    "micro_batches": lambda r: _splits(r.batch_sequences, LARGEST_MICRO_BATCH // r.sequence_length),
     "steps": lambda r: max(1, round(r.horizon * _active(r) / (r.batch_sequences * r.sequence_length))),
     "learning_rate": lambda r: 0.004 * (64 / r.width) ** 0.5,
     "min_learning_rate_ratio": lambda r: 0.1,
@@ -151,8 +158,8 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "normalize_gates": lambda r: True,
     "route_scale": lambda r: 1.0,
     "router_std": lambda r: 0.02,
-    "eval_sequences": lambda r: 6 * r.batch_sequences,
-    "checkpoint_every": lambda r: max(1, r.steps // 10),
+    "eval_sequences": lambda r: max(1, min(6 * r.batch_sequences, LARGEST_EVALUATION // r.sequence_length)),
+    "checkpoint_every": lambda r: min(1000, max(1, r.steps // 5)),
     "eval_every": lambda r: max(1, r.steps // 4),
     "probe_every": lambda r: max(1, r.steps // 20),
 }
@@ -195,7 +202,7 @@ def _adapter(field: str) -> TypeAdapter[Any]:
 
 def _checked(key: str, field: str, value: Any) -> Any:
     if field not in RULES and field not in DIALS:
-        raise unknown(key, field, "a key of a rung", [*RULES, *DIALS])
+        raise unknown_key(f"{key}.{field}", value, [*RULES, *DIALS])
     try:
         return _adapter(field).validate_python(value, strict=True)
     except ValidationError as error:

@@ -41,7 +41,7 @@ def content_digest(corpus: TextCorpus) -> str:
     for domain, paths in domains(corpus).items():
         above = Path(os.path.commonpath([path.parent for path in paths]))
         for path in paths:
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            content = hashlib.sha256(_read(path)).hexdigest()
             digest.update(f"{domain}\0{path.relative_to(above).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
@@ -60,4 +60,11 @@ def documents(paths: list[Path]) -> Iterator[tuple[str, str]]:
     """Name and text of each file. The name holds the folder too, but nothing above a domain's own."""
     above = Path(os.path.commonpath([path.parent for path in paths]))
     for path in paths:
-        yield path.relative_to(above).as_posix(), decode(path.read_bytes(), str(path))
+        yield path.relative_to(above).as_posix(), decode(_read(path), str(path))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror}); expected a readable text file") from error

@@ -44,15 +44,10 @@ def prepare(task: Task, cache: Path, progress: Progress = print) -> Path:
 
     Raises:
         CorpusError: the corpus cannot be had, read or written.
-        ValueError: the rung does not fit the corpus.
     """
     cache = Path(cache)
     if isinstance(task.corpus, ZipfCorpus):
         return cache
-    if task.rung.vocab_size < vocabulary.SMALLEST:
-        raise ValueError(
-            f"rung.vocab_size: {task.rung.vocab_size} is impossible; expected at least {vocabulary.SMALLEST} for text"
-        )
     key = _key(task)
     folder = cache / "corpora" / key
     if facts(folder) is not None:
@@ -81,7 +76,8 @@ def facts(folder: Path) -> dict[str, Any] | None:
 
 def _key(task: Task) -> str:
     corpus = task.resolved()["corpus"]
-    corpus.pop("phases")
+    for other in ("phases", "path"):  # they say nothing about the text: the content's digest does
+        corpus.pop(other, None)
     text = json.dumps([PREPARATION, corpus, task.rung.vocab_size], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -111,7 +107,7 @@ def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
     vocab_size = task.rung.vocab_size
     progress(f"{', '.join(spools)}: training a tokenizer of {vocab_size} tokens")
     tokenizer = vocabulary.train(chain.from_iterable(_first_bytes(s.texts(False)) for s in spools.values()), vocab_size)
-    tokenizer.save(str(out / "tokenizer.json"))
+    (out / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     np.save(out / "token_bytes.npy", vocabulary.token_bytes(tokenizer, vocab_size))
     counts_V = np.zeros(vocab_size, dtype=np.int64)
     about: dict[str, Any] = {}

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-SMALLEST = 257  # 256 bytes and the end of a document
 BATCH_CHARACTERS = 4_000_000
 
 

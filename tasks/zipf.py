@@ -24,7 +24,6 @@ from tasks.corpus import ZipfCorpus
 from tasks.ladder import Rung
 from tasks.schedule import Schedule, spread
 
-FEWEST_WORDS = 2
 LARGEST_TABLE = 2**28  # entries
 Batch = tuple[NDArray[np.int64], NDArray[np.int64]]
 
@@ -38,16 +37,15 @@ class ZipfSource:
         seed: of the training sequences; the tables and the held-out sequences are the same for every seed.
 
     Raises:
-        ValueError: a vocabulary too small or too large.
+        ValueError: a vocabulary too large.
     """
 
     def __init__(self, corpus: ZipfCorpus, rung: Rung, seed: int) -> None:
         words = rung.vocab_size - corpus.domains
-        entries = corpus.domains * (words + 1) * words
-        if words < FEWEST_WORDS or entries > LARGEST_TABLE:
+        if corpus.domains * (words + 1) * words > LARGEST_TABLE:
             raise ValueError(
-                f"rung.vocab_size: {rung.vocab_size} is impossible with {corpus.domains} domains; expected at least "
-                f"{corpus.domains + FEWEST_WORDS} and a table of at most {LARGEST_TABLE} entries"
+                f"rung.vocab_size: {rung.vocab_size} is impossible; expected tables of {corpus.domains} × words² entries "
+                f"to have at most {LARGEST_TABLE}"
             )
         self.vocab_size = rung.vocab_size
         self.domains = zipf_domains(corpus.domains)
