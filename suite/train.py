@@ -12,6 +12,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +33,7 @@ from tasks import Task
 
 FLUSH_EVERY = 10  # steps between reads of what the device accumulated
 STATUS_SECONDS = 2.0
-CHECKPOINT_SECONDS = 20.0  # no checkpoint sooner than this after the last: short trials write few
+CHECKPOINT_SECONDS = (2.0, 60.0)  # no checkpoint sooner than the one after the last, none later than the other
 
 Event = Callable[[dict[str, Any]], None]
 
@@ -49,6 +50,7 @@ class Training:
         self.definition = read_json(folder.trial)
         config = self.definition["config"]
         self.device = torch.device(config["device"])
+        start_counting_memory(self.device)
         torch.set_num_threads(config["threads"])
         if config["numerics"] != NUMERICS:
             raise ValueError(f"trial {folder.key}: numerics {config['numerics']} is not this version's {NUMERICS}")
@@ -246,13 +248,15 @@ class Training:
     # -- state -------------------------------------------------------------------------------------------------------
 
     def _checkpoint_if_due(self) -> None:
+        soonest, latest = CHECKPOINT_SECONDS
         waited = time.monotonic() - self._last_checkpoint
-        if self.step < self.rung.steps and (self.step % self.rung.checkpoint_every == 0 or waited > CHECKPOINT_SECONDS):
+        wanted = self.step // self.rung.checkpoint_every > self._checkpointed // self.rung.checkpoint_every
+        if self.step < self.rung.steps and (waited > latest or (wanted and waited > soonest)):
             self.save()
 
     def save(self) -> None:
         """Write a checkpoint. A full disk costs the checkpoint, not the trial."""
-        self._last_checkpoint = time.monotonic()
+        self._last_checkpoint, self._checkpointed = time.monotonic(), self.step
         if not self.world.leads:
             return
         state = {
@@ -287,6 +291,7 @@ class Training:
             self.probes = Probes(**state["probes"])
             torch.set_rng_state(state["rng"])
             self.step, self.seconds = state["step"], state["seconds"]
+            self._checkpointed = self.step
         if self.world.leads:
             self.journal.cut(self.step)
         biases = self.journal.array("bias") if self.step else None
@@ -343,7 +348,7 @@ class Training:
     def _parameters(self) -> dict[str, int]:
         """Counted, not computed: all, and those one token uses."""
         total = sum(parameter.numel() for parameter in self.model.parameters())
-        idle = 0
+        idle = self.model.embedding.weight.numel() - self.rung.width  # a token reads one row of the embedding
         for layer in self.layers:
             experts = layer.w_in_EDF.numel() + layer.w_out_EFD.numel()
             idle += experts - experts * min(self.rung.top_k, layer.num_experts) // layer.num_experts
@@ -358,16 +363,35 @@ class Training:
         split = {name: sum(layer.seconds[name] for layer in self.layers) / steps for name in ("route", "dispatch", "experts")}
         split["balance"] = self.seconds_balance / steps
         split |= {"total": total, "rest": max(0.0, total - sum(split.values()))}
-        memory = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else None
         return {
             "train_seconds": self.seconds,
             "tokens_per_second": self.rung.tokens_per_step / typical,
             "step_ms": {name: 1000 * value for name, value in split.items()},
-            "peak_memory_bytes": memory,
+            "peak_memory_bytes": peak_memory(self.device),
             "mfu": None,
         }
 
     _started_at = 0
+    _checkpointed = 0
+
+
+def start_counting_memory(device: torch.device) -> None:
+    """Forget the peak of whatever ran in this process before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Most memory held at once, in bytes: of the device, or of the process on a CPU (None where it cannot be read)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return None
 
 
 def run_trial(
