@@ -34,7 +34,7 @@ class AuxLoss(TopKStrategy):
     paper = Paper("Fedus et al., Switch Transformers", 2021, "arXiv:2101.03961")
     knob = Knob("coefficient", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
     auxiliary = ("balance",)
-    balances = Balances(max_vio=0.5, steps=1000)
+    balances = Balances(max_vio=0.3, steps=100)
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

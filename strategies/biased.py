@@ -23,7 +23,7 @@ class BiasedSelection(Strategy):
     """Selection by `scores + bias_E`, gates from the unbiased scores. How the bias moves is the subclass's business."""
 
     selection_only_bias = True
-    balances: ClassVar[Balances | Waived] = Balances(max_vio=0.5, steps=1000)
+    balances: ClassVar[Balances | Waived] = Balances(max_vio=0.5, steps=500)
 
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)

@@ -32,7 +32,7 @@ class ExpertThreshold(ThresholdStrategy):
         "arXiv:2603.11535",
     )
     knob = Knob("ema", (0.0, 0.5, 0.9, 0.97, 0.99))
-    balances = Balances(max_vio=0.5, steps=100)
+    balances = Balances(max_vio=0.3, steps=20)
 
     @dataclass(frozen=True, kw_only=True)
     class Config(ThresholdStrategy.Config):

@@ -20,9 +20,10 @@ from typing import Any
 
 from strategies.configs import config_dict, make_config
 from strategies.contract import LayerSpec, Strategy
+from strategies.new import write_strategy
 from strategies.source import source_digest
 
-__all__ = ["available", "build", "config_dict", "get", "load_plugin", "make_config", "source_digest"]
+__all__ = ["available", "build", "config_dict", "get", "load_plugin", "make_config", "new_strategy", "source_digest"]
 
 ENTRY_POINTS = "equipoise.strategies"
 
@@ -84,6 +85,15 @@ def load_plugin(path: str | Path) -> list[type[Strategy]]:
         del _plugins[name]
     _plugins.update({cls.name: cls for cls in classes})
     return classes
+
+
+def new_strategy(name: str, folder: str | Path) -> list[Path]:
+    """Write a working bias rule and its test to edit: `<folder>/<name>.py` and `<folder>/test_<name>.py`.
+
+    Raises:
+        ValueError: the name cannot name a strategy or is taken, or a file is in the way.
+    """
+    return write_strategy(name, folder, available())
 
 
 @functools.cache

@@ -31,7 +31,7 @@ class Sinkhorn(TopKStrategy):
     paper = Paper("Clark et al., Unified Scaling Laws for Routed Language Models", 2022, "arXiv:2202.01169")
     causal = False
     knob = Knob("temperature", (0.03, 0.1, 0.3, 1.0, 3.0))
-    balances = Balances(max_vio=1.0, steps=1)
+    balances = Balances(max_vio=0.5, steps=1)
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -35,7 +35,7 @@ class StableMoE(Strategy):
     paper = Paper("Dai et al., StableMoE: Stable Routing Strategy for Mixture of Experts", 2022, "arXiv:2204.08396")
     knob = Knob("balance", (0.03, 0.1, 0.3, 1.0, 3.0))
     auxiliary = ("balance", "distillation")
-    balances = Balances(max_vio=1.0, steps=1000)
+    balances = Balances(max_vio=0.5, steps=500)
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
