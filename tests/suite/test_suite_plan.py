@@ -1,0 +1,133 @@
+"""Suites and plans: keys, interleaving, the A/A arm, and every mistake named in one line."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+
+import pytest
+
+from suite import config, plan
+
+
+def made(data, **kwargs):
+    return plan.make_plan(config.parse(data, "test"), **kwargs)
+
+
+def keys(made_plan):
+    return {(trial.arm, trial.task, trial.seed): trial.key for trial in made_plan.trials}
+
+
+def test_keys_are_stable_and_distinct(tiny_suite):
+    first, second = keys(made(tiny_suite)), keys(made(tiny_suite))
+    assert first == second
+    assert len(set(first.values())) == len(first) == 6
+    assert all(re.fullmatch(r"[0-9a-f]{16}", key) for key in first.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backend": "reference"},
+        {"threads": 2},
+        {"precision": "bfloat16"},
+        {"strategies": [{"strategy": "smebu", "set": {"rate": 0.25}}]},
+        {"strategies": [{"strategy": "smebu", "terms": {"z_loss": 0.25}}]},
+        {"strategies": [{"strategy": "smebu", "task": {"rung.score": "softmax"}}]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_can_change_a_number_changes_the_key(tiny_suite, change):
+    base = copy.deepcopy(tiny_suite) | {"strategies": ["smebu"], "baseline": "smebu"}
+    assert set(keys(made(base)).values()).isdisjoint(keys(made(base | change)).values())
+
+
+def test_names_titles_and_other_arms_do_not_change_the_key(tiny_suite):
+    base = copy.deepcopy(tiny_suite)
+    other = copy.deepcopy(tiny_suite) | {"suite": "x", "title": "y", "strategies": ["smebu"], "baseline": "smebu"}
+    assert keys(made(base))["smebu", "zipf-nano", 0] == keys(made(other))["smebu", "zipf-nano", 0]
+    renamed = other | {"strategies": [{"strategy": "smebu", "arm": "mine"}], "baseline": "mine"}
+    assert keys(made(renamed))["mine", "zipf-nano", 0] == keys(made(other))["smebu", "zipf-nano", 0]
+
+
+def test_trials_are_interleaved_seed_by_seed(tiny_suite):
+    order = [(trial.seed, trial.arm) for trial in made(tiny_suite).trials]
+    assert order == [(seed, arm) for seed in (0, 1) for arm in ("none", "aux_loss", "smebu")]
+
+
+def test_the_aa_arm_is_the_baseline_with_seeds_of_its_own(tiny_suite):
+    whole = made(tiny_suite | {"aa": True})
+    twins = [trial for trial in whole.trials if trial.arm == "aux_loss-aa"]
+    assert [trial.seed for trial in twins] == [0, 1]  # paired with the baseline's
+    assert [trial.config_seed for trial in twins] == [config.AA_SEEDS, config.AA_SEEDS + 1]
+    assert whole.manifest["aa_arm"] == "aux_loss-aa"
+    assert len({trial.key for trial in whole.trials}) == 8
+
+
+def test_an_unlisted_strategy_joins_with_its_defaults(tiny_suite):
+    arms = {trial.arm for trial in made(tiny_suite, only_arms=["aux_loss", "sign_bias"]).trials}
+    assert arms == {"aux_loss", "sign_bias"}
+
+
+BAD = [
+    ({"strategies": ["none", "smebo"], "baseline": "none"}, "smebu"),
+    ({"tasks": ["zipf-nanno"]}, "zipf-nano"),
+    ({"seed": 3}, "seeds"),
+    ({"seeds": 0}, "at least one seed"),
+    ({"seeds": "three"}, "seeds"),
+    ({"threads": -1}, "threads"),
+    ({"baseline": "smebuu"}, "smebu"),
+    ({"backend": "groupd"}, "grouped"),
+    ({"precision": "float8"}, "precision"),
+    ({"strategies": ["none", "none"], "baseline": "none"}, "twice"),
+    ({"strategies": [{"strategy": "smebu", "set": {"beta": 0.9}}], "baseline": "smebu"}, "beta"),
+    ({"strategies": [{"strategy": "smebu", "set": {"rate": "fast"}}], "baseline": "smebu"}, "rate"),
+    ({"strategies": [{"strategy": "smebu", "terms": {"zloss": 1.0}}], "baseline": "smebu"}, "z_loss"),
+    ({"strategies": [{"strategy": "hash", "terms": {"z_loss": 1.0}}], "baseline": "hash"}, "hash"),
+    ({"strategies": [{"strategy": "smebu", "arm": "../../etc"}], "baseline": "../../etc"}, "arm"),
+    ({"tasks": [{"task": "zipf-nano", "set": {"rung.top_k": 99}}]}, "top_k"),
+    ({"tasks": [{"task": "zipf-nano", "set": {"rung.width": -8}}]}, "width"),
+    ({"tasks": []}, "tasks"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), BAD, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_mistake_is_one_line_that_names_it(tiny_suite, change, named):
+    with pytest.raises(ValueError, match=re.escape(named)) as caught:
+        made(tiny_suite | change)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_overrides_reach_suite_arm_terms_and_task(tiny_suite):
+    settings = config.overrides(("smebu.rate=0.25", "smebu.terms.z_loss=0.5", "rung.steps=3", "margin=0.125"))
+    suite, task_settings = config.apply_overrides(config.parse(tiny_suite, "test"), settings)
+    whole = plan.make_plan(suite, task_settings)
+    smebu = next(trial for trial in whole.trials if trial.arm == "smebu").definition["config"]
+    assert smebu["strategy"]["config"]["rate"] == 0.25
+    assert smebu["strategy"]["terms"] == {"z_loss": 0.5}
+    assert smebu["task"]["rung"]["steps"] == 3
+    assert whole.manifest["margin"] == 0.125
+
+
+@pytest.mark.parametrize("pair", ["rate", "=3", "rugn.steps=3", "smebo.rate=1", "suite=x"])
+def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
+    with pytest.raises(config.UsageError, match="--set"):
+        config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+
+
+def test_every_shipped_suite_can_be_planned():
+    for name in config.names():
+        assert plan.make_plan(config.load(name)).trials
+
+
+def test_a_hundred_thousand_trials_are_planned_in_seconds(tiny_suite, home):
+    """The promise is 5 s with the imports; half of that here, on a busy machine."""
+    from suite import estimate
+
+    started = time.process_time()
+    whole = made(tiny_suite | {"seeds": 33_334})
+    summary = estimate.summarise(whole, home)
+    assert summary["trials"] == 100_002
+    assert time.process_time() - started < 5
