@@ -8,7 +8,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strategies.conformance.lab import PHASES, Batch, Lab, dense, difference, route, same_routing, snapshot, take_step
+from strategies.conformance.lab import (
+    PHASES,
+    Batch,
+    Lab,
+    dense,
+    difference,
+    experts_of,
+    route,
+    same_routing,
+    snapshot,
+    take_step,
+)
 from strategies.conformance.rule import Broken
 from strategies.contract import LayerSpec, Strategy
 
@@ -81,7 +92,7 @@ def _decodes(lab: Lab, progress: float) -> None:
 
 
 def _table(strategy: Strategy, batch: Batch) -> tuple[Tensor, Tensor]:
-    return dense(route(strategy, batch), len(batch.tokens_T), strategy.experts_to_build(strategy.spec))
+    return dense(route(strategy, batch), len(batch.tokens_T), experts_of(strategy))
 
 
 def _mix(early: Batch, late: Batch, cut: int) -> Batch:

@@ -6,13 +6,14 @@ Shapes: T tokens, E experts, A assignments, K experts per token.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Collection
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from strategies.conformance.lab import PHASES, Batch, Lab, dense, route, same_routing, take_step
+from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
 from strategies.conformance.rule import Broken
 from strategies.contract import Balances, Knob, LayerSpec, Paper, Routing, Score, Strategy, Waived
 
@@ -37,8 +38,10 @@ FACTS: dict[str, type | tuple[type, ...]] = {
 def constructs(lab: Lab) -> None:
     """Rule 1."""
     _check_facts(lab.cls)
-    if lab.cls.route is Strategy.route:
-        raise Broken(f"{lab.cls.__name__} does not define route(hidden_TD, tokens_T, context)")
+    for method in dir(lab.cls):
+        if getattr(getattr(lab.cls, method), "__isabstractmethod__", False):
+            signature = inspect.signature(getattr(lab.cls, method))
+            raise Broken(f"{lab.cls.__name__} misses a method; expected {method}{signature}", "__init__")
     supported = 0
     for num_experts in (4, 16, 64):
         for top_k in (1, 2, 4):
@@ -46,7 +49,7 @@ def constructs(lab: Lab) -> None:
             reason = lab.cls.unsupported(spec)
             if reason is None:
                 supported += 1
-                _takes_a_step(lab, spec)
+                lab.build(spec)
             else:
                 _is_refused(lab, spec, reason)
     if not supported:
@@ -85,14 +88,6 @@ def _check_knob(cls: type[Strategy], knob: Knob) -> None:
             raise Broken(f"knob.grid: {value} is refused by Config ({error})", "__init__") from error
 
 
-def _takes_a_step(lab: Lab, spec: LayerSpec) -> None:
-    strategy = lab.build(spec)
-    try:
-        take_step(strategy, [lab.batch(sequences=16)])
-    except NotImplementedError as error:
-        raise Broken(str(error) or "a method of the contract is missing", "rebalance") from error
-
-
 def _is_refused(lab: Lab, spec: LayerSpec, reason: Any) -> None:
     layer = f"{spec.num_experts} experts, top_k {spec.top_k}"
     if not isinstance(reason, str) or not reason.strip() or "\n" in reason:
@@ -126,7 +121,7 @@ def routes_as_declared(lab: Lab) -> None:
 def check_routing(routing: Routing, batch: Batch, strategy: Strategy, poisoned: Collection[int] = ()) -> None:
     """Raise `Broken` unless the routing is what the strategy declares; tokens of `poisoned` may have NaN gates."""
     num_tokens = len(batch.tokens_T)
-    num_experts = strategy.experts_to_build(strategy.spec)
+    num_experts = experts_of(strategy)
     _check_lists(routing, num_tokens, num_experts)
     clean_A = torch.ones_like(routing.token_A, dtype=torch.bool)
     for token in poisoned:
@@ -188,7 +183,7 @@ def follows_the_seed(lab: Lab) -> None:
         torch.manual_seed(noise)
         before = torch.get_rng_state()
         strategy = lab.build(lab.spec(seed=seed))
-        experts = strategy.experts_to_build(strategy.spec)
+        experts = experts_of(strategy)
         tables = []
         for training in (True, False):
             take_step(strategy.train(), [batch])

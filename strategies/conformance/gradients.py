@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strategies.conformance.lab import PHASES, Batch, Lab, route, task_loss
+from strategies.conformance.lab import PHASES, Batch, Lab, experts_of, route, task_loss
 from strategies.conformance.rule import Broken
 from strategies.contract import LayerSpec, Routing, Strategy
+
+ROUNDING = 1e-7  # what remains of a gradient that cancels, as that of a single normalised gate
 
 
 def gradients_go_where_declared(lab: Lab) -> None:
@@ -31,17 +33,17 @@ def _layer(spec: LayerSpec) -> str:
     return f"{spec.num_experts} experts, top_k {spec.top_k}"
 
 
-def _reached(strategy: Strategy, value: Tensor) -> set[str]:
-    """Names of the parameters that have a gradient of `value` other than zero."""
+def _reached(strategy: Strategy, value: Tensor, floor: float = 0.0) -> set[str]:
+    """Names of the parameters that have a gradient of `value` larger than `floor` somewhere."""
     named = {name: p for name, p in strategy.named_parameters() if p.requires_grad}
     if not named or not value.requires_grad:
         return set()
     gradients = torch.autograd.grad(value, list(named.values()), allow_unused=True, retain_graph=True)
-    return {name for name, g in zip(named, gradients, strict=True) if g is not None and bool(g.any())}
+    return {name for name, g in zip(named, gradients, strict=True) if g is not None and bool((g.abs() > floor).any())}
 
 
 def _task_gradient(strategy: Strategy, routing: Routing, batch: Batch) -> None:
-    reached = _reached(strategy, task_loss(routing, batch))
+    reached = _reached(strategy, task_loss(routing, batch, experts_of(strategy)), ROUNDING)
     if strategy.task_trains_router and not reached:
         raise Broken(f"{_layer(strategy.spec)}: the task loss reaches no parameter, yet task_trains_router is set")
     if not strategy.task_trains_router and reached:
@@ -68,7 +70,9 @@ def _scores_carry_gradients(strategy: Strategy, routing: Routing) -> None:
 
 def _nothing_trainable_is_idle(strategy: Strategy, routing: Routing, batch: Batch, progress: float) -> None:
     """A part that no loss reaches must be frozen in so many words: weight decay moves it otherwise."""
-    objective = task_loss(routing, batch) + torch.stack([torch.zeros(()), *routing.losses.values()]).sum()
+    objective = (
+        task_loss(routing, batch, experts_of(strategy)) + torch.stack([torch.zeros(()), *routing.losses.values()]).sum()
+    )
     reached = _reached(strategy, objective)
     for name, parameter in strategy.named_parameters():
         if parameter.requires_grad and name not in reached:

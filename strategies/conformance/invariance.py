@@ -19,6 +19,7 @@ from strategies.conformance.lab import (
     buffers,
     dense,
     difference,
+    experts_of,
     route,
     same_routing,
     sgd,
@@ -45,7 +46,8 @@ def changes_once_per_step(lab: Lab) -> None:
                 raise Broken(f"route changed the state in training: {changed}; expected that of rebalance alone")
         if lab.cls.causal:  # the choices of other rules depend on the micro-batch itself, and so may their statistics
             whole, parts = (_driven(lab, micro_batches, progress) for micro_batches in (1, 4))
-            changed = difference(buffers(whole), buffers(parts), ROUNDING) or _routes_apart(whole, parts, lab)
+            changed = difference(buffers(whole), buffers(parts), ROUNDING)
+            changed = changed or _apart(_probe(whole, lab), _probe(parts, lab))
             if changed:
                 raise Broken(
                     f"one batch and the same in 4 micro-batches leave different states: {changed}", "rebalance"
@@ -59,18 +61,24 @@ def _driven(lab: Lab, micro_batches: int, progress: float) -> Strategy:
     return strategy
 
 
-def _routes_apart(one: Strategy, other: Strategy, lab: Lab) -> str | None:
-    """Whether two instances route a probe differently: state that hides outside `state_dict` shows up here."""
+Probe = list[tuple[Tensor, Tensor]]
+
+
+def _probe(strategy: Strategy, lab: Lab) -> Probe:
+    """How an instance routes from here on: state that hides outside `state_dict` shows up in it."""
     batch = lab.batch(seed=50)
-    for training in (False, True):
-        first, second = (_table(strategy.train(training), batch) for strategy in (one, other))
+    return [_table(strategy.train(training), batch) for training in (False, True)]
+
+
+def _apart(one: Probe, other: Probe) -> str | None:
+    for mode, first, second in zip(("eval", "training"), one, other, strict=True):
         if not same_routing(first, second):
-            return f"the next routing ({'training' if training else 'eval'}) differs"
+            return f"the next routing ({mode}) differs"
     return None
 
 
 def _table(strategy: Strategy, batch: Batch) -> tuple[Tensor, Tensor]:
-    return dense(route(strategy, batch), len(batch.tokens_T), strategy.experts_to_build(strategy.spec))
+    return dense(route(strategy, batch), len(batch.tokens_T), experts_of(strategy))
 
 
 def is_rank_invariant(lab: Lab) -> None:
@@ -78,15 +86,17 @@ def is_rank_invariant(lab: Lab) -> None:
     for size in (2, 4):
         for progress in (PHASES[0], PHASES[-1]):
             replicas = _shared(lab, size, progress)
-            for rank, replica in enumerate(replicas):
-                changed = difference(snapshot(replicas[0]), snapshot(replica))
-                changed = changed or _routes_apart(replicas[0], replica, lab)
+            states = [snapshot(replica) for replica in replicas]
+            single = _driven(lab, 1, progress)
+            alone = buffers(single)
+            probe, *probes = [_probe(strategy, lab) for strategy in (single, *replicas)]
+            for rank in range(1, size):
+                changed = difference(states[0], states[rank]) or _apart(probes[0], probes[rank])
                 if changed:
                     raise Broken(f"ranks 0 and {rank} of {size} disagree after {STEPS} steps: {changed}", "rebalance")
             if lab.cls.causal:
-                single = _driven(lab, 1, progress)
-                changed = difference(buffers(single), buffers(replicas[0]), ROUNDING)
-                changed = changed or _routes_apart(single, replicas[0], lab)
+                shared = {name: states[0][name] for name in alone}
+                changed = difference(alone, shared, ROUNDING) or _apart(probe, probes[0])
                 if changed:
                     raise Broken(f"1 process and {size} leave different states: {changed}", "rebalance")
 
@@ -111,7 +121,7 @@ def resumes_exactly(lab: Lab) -> None:
         strategy = lab.trained(progress=progress)
         resumed = lab.build()
         resumed.load_state_dict(_through_a_file(strategy.state_dict()))
-        apart = _routes_apart(strategy, resumed, lab)
+        apart = _apart(_probe(strategy, lab), _probe(resumed, lab))
         if apart:
             raise Broken(f"after loading its state_dict at progress {progress}, {apart}", "__init__")
         optimizers = [sgd(one) for one in (strategy, resumed)]
@@ -139,4 +149,4 @@ def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
     try:
         return torch.load(file, weights_only=True)
     except Exception as error:
-        raise Broken(f"its state_dict does not load with weights_only=True: {error}".splitlines()[0]) from error
+        raise Broken(f"its state_dict does not load with weights_only=True: {type(error).__name__}") from error

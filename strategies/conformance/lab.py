@@ -134,11 +134,11 @@ def route(strategy: Strategy, batch: Batch, context: RouteContext | None = None)
     return routing
 
 
-def task_loss(routing: Routing, batch: Batch) -> Tensor:
+def task_loss(routing: Routing, batch: Batch, num_experts: int) -> Tensor:
     """A mean squared error of a layer whose experts are fixed random projections, scalar."""
     num_tokens, width = batch.hidden_TD.shape
     stream = torch.Generator().manual_seed(7)
-    values_ED = torch.randn(int(routing.expert_A.max()) + 1, width, generator=stream) / math.sqrt(width)
+    values_ED = torch.randn(num_experts, width, generator=stream) / math.sqrt(width)
     target_D = torch.randn(width, generator=stream) / math.sqrt(width)
     hidden_TD = batch.hidden_TD.detach().float()
     values_A = (hidden_TD[routing.token_A] * values_ED[routing.expert_A]).sum(-1)
@@ -166,14 +166,14 @@ def take_step(
     context = RouteContext(
         sequence_length=micro_batches[0].length, micro_batches=len(micro_batches), sum_over_ranks=sum_over_ranks
     )
-    num_experts = strategy.experts_to_build(strategy.spec)
+    num_experts = experts_of(strategy)
     load_E = torch.zeros(num_experts)
     pooled: dict[str, Tensor] = {}
     routings = []
     for batch in micro_batches:
         routing = route(strategy, batch, context)
         if optimizer is not None:
-            objective = task_weight * task_loss(routing, batch) + sum(routing.losses.values())
+            objective = task_weight * task_loss(routing, batch, num_experts) + sum(routing.losses.values())
             if objective.requires_grad:
                 (objective / len(micro_batches)).backward()
         load_E += torch.bincount(routing.expert_A, minlength=num_experts)
@@ -187,6 +187,11 @@ def take_step(
     with torch.no_grad():
         strategy.rebalance(load_E, pooled)
     return Step(routings, load_E, pooled)
+
+
+def experts_of(strategy: Strategy) -> int:
+    """How many experts its layer holds."""
+    return strategy.experts_to_build(strategy.spec)
 
 
 def dense(routing: Routing, num_tokens: int, num_experts: int) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strategies.conformance.declaration import check_routing
-from strategies.conformance.lab import PHASES, Batch, Lab, buffers, dense, difference, route, take_step
+from strategies.conformance.lab import PHASES, Batch, Lab, buffers, dense, difference, experts_of, route, take_step
 from strategies.conformance.rule import Broken
 from strategies.contract import Routing, Strategy
 
@@ -50,7 +50,7 @@ def _is_float32(strategy: Strategy, routing: Routing) -> None:
 
 def _agree(strategy: Strategy, exact: Routing, mixed: Routing) -> None:
     """The hidden states are the same numbers, so a router in float32 gives the same logits."""
-    experts = strategy.experts_to_build(strategy.spec)
+    experts = experts_of(strategy)
     tokens = int(exact.token_A.max()) + 1
     (count_TE, gate_TE), (other_TE, gate_mixed_TE) = dense(exact, tokens, experts), dense(mixed, tokens, experts)
     if not torch.equal(count_TE, other_TE):
@@ -168,7 +168,7 @@ def _contains_nan(lab: Lab, normal: Batch) -> None:
 
 
 def _others_untouched(strategy: Strategy, clean: Routing, routing: Routing, token: int, num_tokens: int) -> None:
-    experts = strategy.experts_to_build(strategy.spec)
+    experts = experts_of(strategy)
     count_TE, other_TE = (dense(one, num_tokens, experts)[0] for one in (clean, routing))
     moved_T = (count_TE != other_TE).any(-1)
     moved_T[token] = False

@@ -6,7 +6,6 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from strategies.contract import Strategy
@@ -56,10 +55,9 @@ class Outcome:
 
 
 def locate(cls: type[Strategy], method: str) -> str:
-    """`file:line` of the class's `method`; of the class itself where it inherits the contract's own version."""
-    function = inspect.unwrap(getattr(cls, method, cls))
-    if getattr(Strategy, method, None) is function:
-        function = cls
+    """`file:line` of the class's own `method`, or of the class where it inherits it."""
+    own = vars(cls).get(method, cls)
+    function = inspect.unwrap(getattr(own, "__func__", own))
     try:
         return f"{inspect.getsourcefile(function)}:{inspect.getsourcelines(function)[1]}"
     except (OSError, TypeError):  # built interactively: there is no file to point at
@@ -67,16 +65,9 @@ def locate(cls: type[Strategy], method: str) -> str:
 
 
 def locate_error(cls: type[Strategy], error: BaseException) -> str:
-    """`file:line` of the innermost frame of `error` that lies in the strategy's own code, or of the class."""
-    own = {_source(parent) for parent in cls.__mro__ if issubclass(parent, Strategy) and parent is not Strategy}
+    """`file:line` of the innermost frame of `error` that lies in the class's own file, or of the class."""
+    own = locate(cls, "").rpartition(":")[0]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).resolve() in own:
+        if frame.filename == own:
             return f"{frame.filename}:{frame.lineno}"
-    return locate(cls, "route")
-
-
-def _source(cls: type) -> Path | None:
-    try:
-        return Path(inspect.getsourcefile(cls) or "").resolve()
-    except (OSError, TypeError):
-        return None
+    return locate(cls, "")

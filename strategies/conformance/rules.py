@@ -16,8 +16,8 @@ RULES: list[Rule] = [
     Rule(
         "constructs",
         1,
-        "It declares its class facts, and takes a step with default parameters in every layer of E in {4, 16, 64} "
-        "and k in {1, 2, 4} it claims to support; it refuses the others with a clear error.",
+        "It declares its class facts, has every method, and is built with default parameters for each layer of E in "
+        "{4, 16, 64} and k in {1, 2, 4} that it claims to support; it refuses the others with a clear error.",
         constructs,
     ),
     Rule(

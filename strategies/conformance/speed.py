@@ -11,7 +11,7 @@ from strategies.conformance.lab import WIDTH, Lab, take_step
 from strategies.conformance.rule import Broken
 
 REPEATS = 3
-HIDDEN = 32 * WIDTH  # of the feed-forward layer that stands for the experts
+HIDDEN = 64 * WIDTH  # of the feed-forward layer that stands for the experts
 
 
 def is_fast(lab: Lab) -> None:

@@ -1,0 +1,432 @@
+"""Strategies that are broken on purpose, each in one way, and the rule of conformance that is meant to catch it.
+
+Shapes: T tokens, E experts, K experts per token, A assignments, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from strategies import Balances, BiasStrategy, Knob, Routing, TopKStrategy, Waived, choose, count, gates, score
+
+CAUGHT_BY: dict[type, str] = {}
+
+
+def caught_by(rule):
+    """Note which rule must catch the class below."""
+
+    def note(cls):
+        cls.name = cls.title = cls.__name__
+        CAUGHT_BY[cls] = rule
+        return cls
+
+    return note
+
+
+class Sound(BiasStrategy):
+    """Nothing is wrong with it: what the broken ones start from."""
+
+    name = "sound"
+    title = "Sound"
+    balances = Waived("promises nothing")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BiasStrategy.Config):
+        rate: float = 1e-2
+
+    def step(self, violation_E):
+        return self.rate * violation_E.sign()
+
+
+class SoundTopK(TopKStrategy):
+    """Likewise, without a bias."""
+
+    name = "sound_top_k"
+    title = "Sound top-k"
+
+
+@caught_by("constructs")
+class MissesMethod(BiasStrategy):
+    balances = Waived("promises nothing")
+
+
+@caught_by("constructs")
+class CannotBeBuilt(Sound):
+    def __init__(self, spec, config=None, terms=None):
+        raise RuntimeError("not today")
+
+
+@caught_by("constructs")
+class RefusesSilently(Sound):
+    @classmethod
+    def unsupported(cls, spec):
+        return "" if spec.top_k == 4 else None
+
+
+@caught_by("constructs")
+class LongGrid(Sound):
+    knob = Knob("rate", (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0))
+
+
+@caught_by("routes")
+class WrongShape(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.gate_A = routing.gate_A.view(-1, self.spec.top_k)
+        return routing
+
+
+@caught_by("routes")
+class OutOfRange(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.expert_A = routing.expert_A + 1
+        return routing
+
+
+@caught_by("routes")
+class NotARouting(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        return routing.expert_A, routing.gate_A
+
+
+@caught_by("routes")
+class SameExpertTwice(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.expert_A = routing.expert_A.view(-1, self.spec.top_k)[:, :1].expand(-1, self.spec.top_k).reshape(-1)
+        return routing
+
+
+@caught_by("routes")
+class ReturnsNaN(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.gate_A = routing.gate_A / 0.0 * 0.0
+        return routing
+
+
+@caught_by("seed")
+class GlobalRandomness(Sound):
+    """The draw changes nothing of its own, but every parameter that the engine draws after it."""
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        torch.rand(1)
+
+
+@caught_by("seed")
+class IgnoresSeed(Sound):
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        nn.init.normal_(self.router.weight_ED, generator=torch.Generator().manual_seed(1))
+
+
+@caught_by("eval")
+class MovesInEval(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if not self.training:
+            self.bias_E -= 1e-3 * count(routing.expert_A, self.spec.num_experts)
+        return routing
+
+
+@caught_by("eval")
+class Peeks(Sound):
+    """Chooses by the next token's scores as well."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        logits_TE = self.router(hidden_TD)
+        scores_TE = score(logits_TE, self.spec.score)
+        sequences = scores_TE.detach().unflatten(0, (-1, context.sequence_length))
+        next_TE = sequences.roll(-1, dims=1).flatten(0, 1).nan_to_num()
+        experts_TK = choose(self.select(scores_TE.detach() + self.sight() * next_TE), self.spec.top_k)
+        return Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
+
+    def sight(self):
+        return 1.0
+
+
+@caught_by("eval")
+class PeeksInTraining(Peeks):
+    def sight(self):
+        return float(self.training)
+
+
+@caught_by("bias-moves")
+class NeverMoves(Sound):
+    def rebalance(self, load_E, pooled):
+        pass
+
+
+@caught_by("bias-moves")
+class WrongDirection(Sound):
+    def step(self, violation_E):
+        return -super().step(violation_E)
+
+
+@caught_by("bias-moves")
+class Restless(Sound):
+    def step(self, violation_E):
+        return super().step(violation_E) + 1e-4 * torch.arange(len(violation_E))
+
+
+@caught_by("bias-selects")
+class NeverApplied(Sound):
+    def select(self, scores_TE):
+        return scores_TE
+
+
+@caught_by("bias-selects")
+class BiasInGate(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        logits_TE = self.router(hidden_TD)
+        scores_TE = score(logits_TE, self.spec.score)
+        experts_TK = choose(scores_TE.detach() + self.bias_E, self.spec.top_k)
+        return Routing.top_k(experts_TK, gates(scores_TE + self.bias_E, experts_TK, self.spec), logits_TE, scores_TE)
+
+
+@caught_by("micro-batches")
+class PerMicroBatch(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            load_E = context.sum_over_ranks(count(routing.expert_A, self.spec.num_experts))
+            super().rebalance(load_E, {})
+        return routing
+
+    def rebalance(self, load_E, pooled):
+        pass
+
+
+@caught_by("micro-batches")
+class LastMicroBatch(Sound):
+    """Moves once, but by the last micro-batch alone."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            self.last_E = context.sum_over_ranks(count(routing.expert_A, self.spec.num_experts))
+        return routing
+
+    def rebalance(self, load_E, pooled):
+        super().rebalance(self.last_E if load_E.unique().numel() > 1 else load_E, pooled)
+
+
+@caught_by("ranks")
+class OwnCountsOnly(Sound):
+    """Counts its own tokens, and takes them for everybody's."""
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.seen_E = torch.zeros(spec.num_experts)
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            self.seen_E = self.seen_E + count(routing.expert_A, self.spec.num_experts).nan_to_num()
+        return routing
+
+    def rebalance(self, load_E, pooled):
+        super().rebalance(self.seen_E if load_E.unique().numel() > 1 else load_E, pooled)
+        self.seen_E = torch.zeros_like(load_E)
+
+
+@caught_by("ranks")
+class Deadlock(Sound):
+    """Communicates only when its own tokens say so."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training and int(tokens_T[0]) % 2:
+            context.sum_over_ranks(count(routing.expert_A, self.spec.num_experts))
+        return routing
+
+
+@caught_by("resume")
+class BufferNotSaved(Sound):
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.register_buffer("bias_E", torch.zeros(spec.num_experts), persistent=False)
+
+
+@caught_by("resume")
+class PhaseNotSaved(Sound):
+    """Its second phase routes at random of the router; the phase is a plain attribute."""
+
+    late = False
+
+    def schedule(self, progress):
+        self.late = progress > 0.9
+
+    def select(self, scores_TE):
+        return -scores_TE if self.late else super().select(scores_TE)
+
+    def rebalance(self, load_E, pooled):
+        super().rebalance(-load_E if self.late else load_E, pooled)
+
+
+@caught_by("resume")
+class StateWithCode(SoundTopK):
+    def get_extra_state(self):
+        return {"spec": self.spec}
+
+    def set_extra_state(self, state):
+        pass
+
+
+@caught_by("gradients")
+class NormalisesSingleGate(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        gates_TK = routing.gate_A.view(-1, self.spec.top_k)
+        routing.gate_A = (gates_TK / gates_TK.sum(-1, keepdim=True)).reshape(-1)
+        return routing
+
+
+@caught_by("gradients")
+class DetachedTerm(SoundTopK):
+    auxiliary = ("balance",)
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            routing.losses["balance"] = routing.scores_TE.mean().detach()
+        return routing
+
+
+@caught_by("gradients")
+class IdleParameter(SoundTopK):
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.idle_E = nn.Parameter(torch.ones(spec.num_experts))
+
+
+@caught_by("gradients")
+class UndeclaredTraining(SoundTopK):
+    task_trains_router = False
+
+
+class _WithBalance(SoundTopK):
+    auxiliary = ("balance",)
+
+    def balance(self, routing):
+        return routing.logits_TE.logsumexp(-1).square().mean()
+
+
+class _Inject(torch.autograd.Function):
+    """Passes gates on, and adds the gradient of a loss to whatever comes back."""
+
+    @staticmethod
+    def forward(ctx, gate_A, loss):
+        return gate_A.clone()
+
+    @staticmethod
+    def backward(ctx, gradient_A):
+        return gradient_A, torch.ones(())
+
+
+@caught_by("terms")
+class TermInBackward(_WithBalance):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            routing.gate_A = _Inject.apply(routing.gate_A, self.balance(routing))
+        return routing
+
+
+@caught_by("terms")
+class TermInGate(_WithBalance):
+    """The gates keep their values and carry the term's gradient."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            term = self.balance(routing)
+            routing.gate_A = routing.gate_A + (term - term.detach()).nan_to_num()
+        return routing
+
+
+@caught_by("terms")
+class TermAtEval(_WithBalance):
+    """An engine that adds up all terms would report it with the loss."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.losses["balance"] = self.balance(routing)
+        return routing
+
+
+@caught_by("terms")
+class UndeclaredTerm(_WithBalance):
+    auxiliary = ()
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            routing.losses["balance"] = self.balance(routing)
+        return routing
+
+
+@caught_by("float32")
+class BFloat16Bias(Sound):
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.register_buffer("bias_E", torch.zeros(spec.num_experts, dtype=torch.bfloat16))
+
+
+@caught_by("float32")
+class RouterUnderAutocast(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        logits_TE = nn.functional.linear(hidden_TD, self.router.weight_ED).float()
+        scores_TE = score(logits_TE, self.spec.score)
+        experts_TK = choose(self.select(scores_TE.detach()), self.spec.top_k)
+        return Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
+
+
+@caught_by("hostile")
+class SpreadsNaN(Sound):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.gate_A = routing.gate_A * (1 + 0 * hidden_TD.detach().sum())
+        return routing
+
+
+@caught_by("hostile")
+class KeepsNaN(Sound):
+    """NaN reaches its state by way of the statistics."""
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.register_buffer("mean_E", torch.zeros(spec.num_experts))
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.pooled["scores_E"] = routing.scores_TE.detach().sum(0)
+        return routing
+
+    def rebalance(self, load_E, pooled):
+        super().rebalance(load_E, pooled)
+        self.mean_E.copy_(pooled.get("scores_E", self.mean_E))
+
+
+@caught_by("hostile")
+class DividesByLoad(Sound):
+    def rebalance(self, load_E, pooled):
+        self.bias_E += self.rate * (1 - load_E / load_E.mean())
+
+
+@caught_by("balances")
+class EmptyPromise(SoundTopK):
+    balances = Balances(max_vio=0.5, steps=100)
+
+
+@caught_by("speed")
+class LoopsOverTokens(Sound):
+    def select(self, scores_TE):
+        selection_TE = super().select(scores_TE)
+        return torch.stack([torch.stack([score + 0.0 for score in scores_E]) for scores_E in selection_TE])
