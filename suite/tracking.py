@@ -107,11 +107,12 @@ class Mirror:
     def _find_or_create(self, tag: str, value: str, name: str, parent: str | None, start_ms: int) -> str:
         """The run with `tag` = `value`: looked up first, so that a resumed trial continues its own run."""
         client, experiment = self.connect(), self._experiment()
-        found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1)
-        if found:
-            return found[0].info.run_id
-        tags = {tag: value, "mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
-        return client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name).info.run_id
+        with _only_one(self.home / ".mlflow.lock"):
+            found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1)
+            if found:
+                return found[0].info.run_id
+            tags = {tag: value, "mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
+            return client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name).info.run_id
 
     def suite_run(self, suite: str) -> str:
         """The parent run of a suite."""

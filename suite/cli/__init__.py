@@ -19,6 +19,10 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "prepare": "running",
     "plan": "running",
     "run": "running",
+    "submit": "cluster",
+    "status": "cluster",
+    "cancel": "cluster",
+    "resubmit": "cluster",
     "compare": "reporting",
     "report": "reporting",
     "sync": "reporting",
@@ -47,7 +51,7 @@ class _Verbs(click.Group):
         if cmd_name not in VERBS:
             return None
         module = import_module(f"suite.cli.{VERBS[cmd_name]}")
-        command = getattr(module, {"list": "list_", "new": "new"}.get(cmd_name, cmd_name))
+        command = getattr(module, "list_" if cmd_name == "list" else cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -1,0 +1,112 @@
+"""`equipoise check`, `new`: for people with a strategy of their own."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from suite.cli.options import json_option, print_json
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="NAME…")
+@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies; checked too if no NAME is given.")
+@click.option("--all", "everything", is_flag=True, help="Check every strategy there is.")
+@click.option("--simulate", is_flag=True, help="Also run each on the router bench: no training, a frozen router, thousands of steps.")
+@click.option("--experts", default=32, show_default=True, type=click.IntRange(2), help="Experts on the router bench.")
+@click.option("--steps", default=1000, show_default=True, type=click.IntRange(1), help="Steps on the router bench.")
+@json_option
+def check(
+    names: tuple[str, ...], plugins: tuple[str, ...], everything: bool, simulate: bool, experts: int, steps: int, as_json: bool
+) -> None:
+    """Hold strategies to the conformance rules, each printed in words. Exit code 1 if one fails.
+
+    \b
+      equipoise check smebu sign_bias
+      equipoise check --plugin my_rule.py
+      equipoise check smebu --simulate --experts 256
+    """
+    from strategies import conformance, registry
+
+    loaded = [cls for file in plugins for cls in registry.load_plugin(file)]
+    chosen = [registry.get(name) for name in names] or loaded
+    if everything:
+        chosen = list(registry.available().values())
+    if not chosen:
+        raise ValueError("check: expected a strategy's name, --plugin FILE or --all; `equipoise list strategies` shows the names")
+    failed = False
+    answers: list[dict[str, Any]] = []
+    for cls in chosen:
+        outcomes = conformance.check(cls)
+        broken = [outcome for outcome in outcomes if outcome.status == "failed"]
+        failed = failed or bool(broken)
+        answer: dict[str, Any] = {
+            "strategy": cls.name,
+            "passed": not broken,
+            "rules": [
+                {"id": o.rule.id, "number": o.rule.number, "rule": o.rule.text, "status": o.status, "message": o.message, "where": o.where}
+                for o in outcomes
+            ],
+        }
+        if simulate:
+            answer["simulation"] = simulated(cls, experts, steps)
+        answers.append(answer)
+        if not as_json:
+            show(answer)
+    if as_json:
+        print_json(answers)
+    sys.exit(1 if failed else 0)
+
+
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "waived": ("–", "yellow")}
+
+
+def show(answer: dict[str, Any]) -> None:
+    """One strategy's outcomes, a line each."""
+    click.secho(answer["strategy"], bold=True)
+    for rule in answer["rules"]:
+        mark, colour = MARKS[rule["status"]]
+        click.echo(f"  {click.style(mark, fg=colour)} {rule['number']:2d} {rule['rule']}")
+        if rule["message"]:
+            where = f"  ({rule['where']})" if rule["where"] else ""
+            click.echo(f"       {rule['status']}: {rule['message']}{where}")
+    counts = {status: sum(rule["status"] == status for rule in answer["rules"]) for status in MARKS}
+    click.echo(f"  {counts['passed']} passed, {counts['failed']} failed, {counts['waived']} waived")
+    for drift, result in answer.get("simulation", {}).items():
+        click.echo(f"  router bench, {drift}: " + ", ".join(f"{key} {value:.3g}" for key, value in result.items() if isinstance(value, int | float)))
+
+
+def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:
+    """The router bench for one strategy, static and drifting."""
+    from strategies import bench
+
+    return {
+        drift: asdict(bench.run(cls, None, experts=experts, top_k=2, tokens=2048, steps=steps, drift=drift, seed=0))
+        for drift in ("static", "drifting")
+    }
+
+
+@click.group()
+def new() -> None:
+    """Start something of your own."""
+
+
+@new.command("strategy")
+@click.argument("name")
+@click.option("--folder", default=".", show_default=True, metavar="DIR", help="Where to write the file and its test.")
+def new_strategy(name: str, folder: str) -> None:
+    """Write NAME.py, a working bias rule to edit, and its test. It passes `equipoise check` as it is."""
+    from strategies import registry
+    from strategies.new import write_strategy
+
+    files = write_strategy(name, folder, registry.available())
+    for file in files:
+        click.echo(f"written: {file}")
+    click.echo(
+        f"next: equipoise check --plugin {files[0]}\n"
+        f"      equipoise run quick --plugin {files[0]} --strategies aux_loss,sign_bias,{name}\n"
+        f"      equipoise compare {name} sign_bias"
+    )

@@ -1,0 +1,200 @@
+"""`equipoise submit`, `status`, `cancel`, `resubmit`: a suite's trials on a SLURM cluster."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from suite.cli.options import home_option, json_option, planned, print_json, resolve_home, selection_options
+from suite.cli.reporting import manifest_of
+
+ENTRY = "suite.job:run"
+
+
+def profile_option(function: Any) -> Any:
+    return click.option("--profile", "profile_name", required=True, metavar="P",
+                        help="A shipped profile's name, or a .yaml file: docs/cluster.md explains every key.")(function)
+
+
+def override_option(function: Any) -> Any:
+    return click.option("--profile-set", "profile_settings", multiple=True, metavar="KEY=VALUE",
+                        help="Change a value of the profile: partition=gpu, time=120, packing=4.")(function)
+
+
+def load_profile(name: str, settings: tuple[str, ...]) -> Any:
+    from slurm import profiles
+    from suite.config import overrides
+
+    return profiles.load(name, overrides(settings))
+
+
+def payload(home: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What every job is told; no secrets, these travel by environment."""
+    names = {trial["trial_key"]: f"{trial['task']}/{trial['arm']}/{trial['seed']}" for trial in manifest["trials"]}
+    return {"home": str(home), "suite": manifest["suite"], "names": names}
+
+
+def jobs_of(home: Path, manifest: dict[str, Any]) -> list[Any]:
+    """The manifest's trials as the cluster's floor knows them."""
+    from slurm.trials import TrialJob, finished
+
+    strategies = {arm["arm"]: arm["strategy"] for arm in manifest["arms"]}
+    jobs = {}
+    for trial in manifest["trials"]:
+        folder = home / "trials" / trial["trial_key"]
+        jobs[trial["trial_key"]] = TrialJob(
+            trial["trial_key"], folder, trial["task"], strategies[trial["arm"]], finished(folder)
+        )
+    return list(jobs.values())
+
+
+@click.command()
+@click.argument("suite")
+@profile_option
+@override_option
+@selection_options
+@click.option("--dry-run", is_flag=True, help="Show the batch scripts; submit nothing.")
+@json_option
+@home_option
+def submit(
+    suite: str, profile_name: str, profile_settings: tuple[str, ...], dry_run: bool, as_json: bool, home: str | None, **selection: Any
+) -> None:
+    """Send SUITE's trials to SLURM and return at once. Again: only what is missing is submitted.
+
+    \b
+      equipoise prepare mix-nano                        # on the login node, once
+      equipoise submit quick --profile my-cluster.yaml --dry-run
+      equipoise submit quick --profile my-cluster.yaml
+      equipoise status quick --watch
+    """
+    import tasks
+    from slurm import logs_of
+    from slurm.submit import submit as hand_over
+
+    profile = load_profile(profile_name, profile_settings)
+    made = planned(suite, **selection)
+    folder = resolve_home(home)
+    if not dry_run:
+        for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
+            tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
+        made.write_manifest(folder)
+        for trial in {trial.key: trial for trial in made.trials}.values():
+            made.write_trial(folder, trial)
+    submissions = hand_over(
+        jobs_of(folder, made.manifest), ENTRY, payload(folder, made.manifest), profile, logs_of(folder), dry_run
+    )
+    show_submissions(suite, submissions, dry_run, as_json)
+
+
+def show_submissions(suite: str, submissions: list[Any], dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        print_json([
+            {"job_id": s.job_id, "jobs": len(s.elements), "trial_keys": s.keys, "script": s.script} for s in submissions
+        ])
+        return
+    if not submissions:
+        click.echo("nothing to submit: every trial is done, queued or running")
+    for submission in submissions:
+        if dry_run:
+            click.echo(submission.script)
+        else:
+            click.echo(f"job {submission.job_id}: {len(submission.elements)} jobs, {len(submission.keys)} trials")
+    if submissions and not dry_run:
+        click.echo(f"follow them with `equipoise status {suite} --watch`", err=True)
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--watch", is_flag=True, help="Refresh until every trial has ended.")
+@click.option("--every", default=5.0, show_default=True, type=click.FloatRange(0.2), help="Seconds between refreshes.")
+@json_option
+@home_option
+def status(suite: str, watch: bool, every: float, as_json: bool, home: str | None) -> None:
+    """Every trial of SUITE: queued, running (step, loss, time left), done, failed (why), preempted."""
+    from slurm.status import status as ask
+
+    folder = resolve_home(home)
+    manifest = manifest_of(folder, suite)
+    jobs = jobs_of(folder, manifest)
+    labels = {t["trial_key"]: f"{t['task']} · {t['arm']} · {t['seed']}" for t in manifest["trials"]}
+    if as_json:
+        print_json([asdict(one) | {"log": str(one.log) if one.log else None} for one in ask(jobs, folder)])
+        return
+    if not watch:
+        click.echo(render(ask(jobs, folder), labels))
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(refresh_per_second=4) as live:
+        while True:
+            seen = ask(jobs, folder)
+            live.update(Text(render(seen, labels)))
+            if all(one.state in ("done", "failed", "cancelled", "vanished", "unsubmitted") for one in seen):
+                return
+            time.sleep(every)
+
+
+def render(seen: list[Any], labels: dict[str, str]) -> str:
+    """Counts, then every trial that is not simply done."""
+    from suite.words import duration
+
+    counts = Counter(one.state for one in seen)
+    lines = [", ".join(f"{number} {state}" for state, number in sorted(counts.items()))]
+    width = max((len(labels[one.key]) for one in seen), default=0)
+    for one in seen:
+        if one.state in ("done", "unsubmitted"):
+            continue
+        parts = [f"{labels[one.key]:<{width}}  {one.state:<9}"]
+        if one.job_id:
+            parts.append(f"job {one.job_id}" + (f" on {one.nodes}" if one.nodes else ""))
+        if one.step is not None and one.steps:
+            parts.append(f"step {one.step}/{one.steps}" + (f", loss {one.loss:.3f}" if one.loss is not None else ""))
+        if one.eta_seconds is not None:
+            parts.append(f"{duration(one.eta_seconds)} left")
+        if one.why:
+            parts.append(one.why)
+        lines.append("  ".join(parts))
+        lines += [f"    | {line}" for line in one.log_tail]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.argument("suite")
+@home_option
+def cancel(suite: str, home: str | None) -> None:
+    """Cancel SUITE's jobs. What runs writes a checkpoint first; `submit` again brings them back."""
+    from slurm import logs_of
+    from slurm.submit import cancel as call_off
+
+    folder = resolve_home(home)
+    ended = call_off(jobs_of(folder, manifest_of(folder, suite)), logs_of(folder))
+    click.echo(f"cancelled {len(ended)} jobs" + (f": {', '.join(ended)}" if ended else ""))
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--failed", is_flag=True, help="Those that failed, vanished or were preempted for good (without it: cancelled ones too).")
+@profile_option
+@override_option
+@json_option
+@home_option
+def resubmit(
+    suite: str, failed: bool, profile_name: str, profile_settings: tuple[str, ...], as_json: bool, home: str | None
+) -> None:
+    """Submit SUITE's ended but unfinished trials again; they go on from their checkpoints."""
+    from slurm import logs_of
+    from slurm.submit import resubmit as again
+
+    folder = resolve_home(home)
+    manifest = manifest_of(folder, suite)
+    submissions = again(
+        jobs_of(folder, manifest), ENTRY, payload(folder, manifest), load_profile(profile_name, profile_settings),
+        logs_of(folder), failed=failed,
+    )
+    show_submissions(suite, submissions, False, as_json)
