@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from scipy import stats
 from scipy.optimize import brentq
@@ -78,5 +79,6 @@ def _decided(n: int, mean: float, sd: float, arms: int, margin: float) -> float:
     return max(0.0, float(both) - 1.0)
 
 
+@lru_cache(maxsize=4096)
 def _critical(n: int, alpha: float) -> float:
     return float(stats.t.isf(alpha / 2, n - 1))

@@ -1,0 +1,53 @@
+"""Power against simulation and against numbers stated in the protocol."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.power import detectable_difference, seeds_needed, smallest_p
+
+
+def test_smallest_p_as_the_protocol_states_it():
+    assert smallest_p(6, 1) == pytest.approx(0.03125)
+    assert smallest_p(6, 8) == pytest.approx(0.25)
+    assert smallest_p(9, 8) == pytest.approx(0.03125)
+    assert smallest_p(2, 8) == 1.0
+
+
+def test_detectable_difference_is_found_as_often_as_promised():
+    difference = detectable_difference(8, 0.01, arms=4, power=0.8)
+    draws = np.random.default_rng(0).normal(difference, 0.01, (40_000, 8))
+    found = (stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / 4).mean()
+    assert found == pytest.approx(0.8, abs=0.01)
+
+
+def test_detectable_difference_known_sample_size():
+    # Textbook: a paired t test at 0.05 with 80 % power and 34 pairs detects half a standard deviation.
+    assert detectable_difference(34, 1.0) == pytest.approx(0.5, abs=0.01)
+    assert detectable_difference(1, 1.0) == math.inf
+    assert detectable_difference(10, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(("mean", "margin"), [(0.02, 0.0), (0.02, 0.01), (0.002, 0.01)])
+def test_seeds_needed_decide_as_often_as_promised(mean, margin):
+    n, arms, sd = seeds_needed(mean, 0.012, arms=5, margin=margin), 5, 0.012
+    assert _decided(n, mean, sd, arms, margin) >= 0.78
+    assert n == 6 or _decided(n - 2, mean, sd, arms, margin) < 0.82
+
+
+def _decided(n, mean, sd, arms, margin):
+    draws = np.random.default_rng(1).normal(mean, sd, (20_000, n))
+    m, se = draws.mean(1), draws.std(1, ddof=1) / math.sqrt(n)
+    if mean <= margin:
+        return (np.abs(m) + stats.t.ppf(0.95, n - 1) * se < margin).mean()
+    rejected = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05 / arms
+    return (rejected & (m - stats.t.ppf(0.975, n - 1) * se > margin)).mean()
+
+
+def test_seeds_needed_has_a_floor_and_an_end():
+    assert seeds_needed(1.0, 0.001) == 6
+    assert seeds_needed(0.01, 0.02, margin=0.01) is None
+    assert seeds_needed(0.0, 1.0, margin=1e-4) is None
+    assert seeds_needed(0.0, 0.0, margin=0.01) == 6
