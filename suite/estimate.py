@@ -101,12 +101,17 @@ def summarise(plan: Plan, home: Path) -> dict[str, Any]:
         name = description["name"]
         number = sum(trial.task == name for trial in left)
         one = rates.get(name, flops_of.get(name, 0.0) / peak)
-        tasks.append({
-            "task": name, "trials_left": number, "flops_per_trial": flops_of.get(name, 0.0),
-            "seconds_per_trial": one, "measured": name in rates,
-            "memory_bytes": next((trial_memory(trial) for trial in unique.values() if trial.task == name), 0.0),
-            "parameters": description["parameters"],
-        })
+        tasks.append(
+            {
+                "task": name,
+                "trials_left": number,
+                "flops_per_trial": flops_of.get(name, 0.0),
+                "seconds_per_trial": one,
+                "measured": name in rates,
+                "memory_bytes": next((trial_memory(trial) for trial in unique.values() if trial.task == name), 0.0),
+                "parameters": description["parameters"],
+            }
+        )
     seeds = len({trial.seed for trial in plan.trials})
     compared = sum(arm["arm"] not in (plan.suite.baseline, plan.manifest["aa_arm"]) for arm in plan.manifest["arms"])
     measured_sd = spread(plan, home, found)
@@ -161,7 +166,10 @@ def as_text(summary: dict[str, Any]) -> str:
     cost = summary["cost"]
     hours = cost.get("accelerator_hours", cost.get("core_hours", 0.0))
     kind = "accelerator-hours" if "accelerator_hours" in cost else "core-hours"
-    lines.append(f"left to do: {quantity(cost['flops'], 'FLOP')}, {duration(cost['seconds'])} one after another, {hours:.2f} {kind}")
+    lines.append(
+        f"left to do: {quantity(cost['flops'], 'FLOP')}, {duration(cost['seconds'])} one after another, "
+        f"{hours:.2f} {kind}"
+    )
     return "\n".join([*lines, *power_lines(summary["power"])])
 
 
@@ -171,13 +179,14 @@ def power_lines(can: dict[str, Any]) -> list[str]:
     lines = []
     if can["detectable_difference"] is not None and math.isfinite(can["detectable_difference"]):
         lines.append(
-            f"{can['seeds']} seeds against {can['compared']} compared arms: detects {can['detectable_difference']:.4f} nats/token "
-            f"at 80 % power (sd of a paired difference {can['sd']:.4f}, {source}); smallest exact p {can['smallest_p']:.3g}"
+            f"{can['seeds']} seeds against {can['compared']} compared arms: detects "
+            f"{can['detectable_difference']:.4f} nats/token at 80 % power (sd of a paired difference {can['sd']:.4f}, "
+            f"{source}); smallest exact p {can['smallest_p']:.3g}"
         )
     if can["seeds"] < can["min_seeds"]:
         lines.append(f"fewer than {can['min_seeds']} seeds: results will be indicative and get no verdict")
     elif can["smallest_p"] > power.ALPHA:
-        lines.append("with so few seeds the exact test cannot reach 0.05 for so many arms; the verdict rests on the t test alone")
+        lines.append(
+            "with so few seeds the exact test cannot reach 0.05 for so many arms; the verdict rests on the t test alone"
+        )
     return lines
-
-

@@ -36,7 +36,9 @@ def run(key: str, folder: Path, payload: dict[str, Any]) -> int:
             mirror.close(1.0)
         sys.exit(INTERRUPTED)
     if mirror is not None and mirror.close(MIRROR_PATIENCE):
-        print(f"MLflow has not received this trial ({mirror.error or 'slow'}): `equipoise sync` will send it", flush=True)
+        print(
+            f"MLflow has not received this trial ({mirror.error or 'slow'}): `equipoise sync` will send it", flush=True
+        )
     return 0
 
 

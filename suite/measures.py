@@ -116,7 +116,9 @@ def noise_floor(tokens: int, experts: int, top_k: int, draws: int = 64) -> float
     return float(max_vio(counts).mean())
 
 
-def fluctuation(top_PT: ArrayLike, progress_P: ArrayLike, shares: tuple[float, ...] = (0.2, 0.5, 0.8)) -> dict[str, float]:
+def fluctuation(
+    top_PT: ArrayLike, progress_P: ArrayLike, shares: tuple[float, ...] = (0.2, 0.5, 0.8)
+) -> dict[str, float]:
     """Share of tokens whose last fluctuation lies beyond a share of training (StableMoE, arXiv:2204.08396, §2.2).
 
     A token's last fluctuation is the last probe at which its top-1 expert differs from the one at the end.

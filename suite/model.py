@@ -3,7 +3,8 @@
 Every shared parameter draws its initial values from a stream named after itself and the seed, so that two strategies
 with the same seed start from the same model, whatever parameters of their own they have.
 
-Shapes: B sequences, S positions, T = B·S tokens, D width, H heads, C channels per head, E experts, F expert width, V vocabulary.
+Shapes: B sequences, S positions, T = B·S tokens, D width, H heads, C channels per head, E experts, F expert width,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Attention(nn.Module):
         channels = width // heads
         frequency_C = 10_000.0 ** (-torch.arange(0, channels, 2).float() / channels)
         angle_SC = torch.arange(sequence_length).float()[:, None] * frequency_C
+        self.cos_SC: Tensor
+        self.sin_SC: Tensor
         self.register_buffer("cos_SC", angle_SC.cos(), persistent=False)
         self.register_buffer("sin_SC", angle_SC.sin(), persistent=False)
 
@@ -83,10 +86,11 @@ class MoELayer(nn.Module):
         super().__init__()
         self.num_experts = strategy.experts_to_build(strategy.spec)
         self.strategy = strategy
-        self.experts = experts
+        self.experts: backends.ExpertFunction = experts
         self.w_in_EDF = nn.Parameter(torch.empty(self.num_experts, rung.width, 2 * rung.expert_width))
         self.w_out_EFD = nn.Parameter(torch.empty(self.num_experts, rung.expert_width, rung.width))
         self.shared = SwiGLU(rung.width, rung.shared_experts * rung.expert_width) if rung.shared_experts else None
+        self.load_E: Tensor
         self.register_buffer("load_E", torch.zeros(self.num_experts, dtype=torch.int64), persistent=False)
         self.pooled: dict[str, Tensor] = {}
         self.losses: dict[str, Tensor] = {}

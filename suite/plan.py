@@ -80,7 +80,7 @@ class Plan:
         return TrialFolder(home / "trials" / trial.key)
 
     def write_manifest(self, home: Path) -> Path:
-        path = home / "suites" / f"{self.suite.suite}.json"
+        path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, self.manifest)
         return path
@@ -94,6 +94,11 @@ class Plan:
         return folder
 
 
+def board_name(suite: Suite) -> str:
+    """The two tracks of a suite are two boards."""
+    return f"{suite.suite}-tuned" if suite.track == "tuned" else suite.suite
+
+
 def facts(cls: type[Strategy]) -> dict[str, Any]:
     """What tables say about a strategy."""
     return {
@@ -105,7 +110,7 @@ def facts(cls: type[Strategy]) -> dict[str, Any]:
 
 
 def resolve_device(device: str) -> str:
-    """"auto" is the accelerator where there is one."""
+    """ "auto" is the accelerator where there is one."""
     if device == "auto":
         import torch
 
@@ -118,7 +123,9 @@ def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Map
     cls = strategy_registry.get(arm.strategy)
     settings = strategy_registry.make_config(cls, arm.set)
     rung = task.rung
-    spec = LayerSpec(width=rung.width, num_experts=rung.experts, top_k=rung.top_k, vocab_size=rung.vocab_size, score=rung.score)
+    spec = LayerSpec(
+        width=rung.width, num_experts=rung.experts, top_k=rung.top_k, vocab_size=rung.vocab_size, score=rung.score
+    )
     try:
         strategy_registry.build(cls, spec, settings, arm.terms)
     except ValueError as error:
@@ -148,6 +155,7 @@ def make_plan(
     only_tasks: Sequence[str] = (),
     seeds: Sequence[int] = (),
     plugins: Mapping[str, str] | None = None,
+    home: Path | None = None,
 ) -> Plan:
     """All trials of a suite, or of a part of it, interleaved so that machine drift touches all arms alike.
 
@@ -156,7 +164,13 @@ def make_plan(
         only_arms, only_tasks, seeds: the part; empty means all. A name in `only_arms` that the suite does not list
             but that is a known strategy is added with its defaults.
         plugins: strategy name → file it was loaded from.
+        home: where a tuned track finds what tuning chose.
     """
+    if suite.track == "tuned":
+        from suite import tune
+
+        if home is None:
+            raise UsageError("track: tuned needs a home, where tuning wrote its choice")
     backends.get(suite.backend)
     device = resolve_device(suite.device)
     arms = choose_arms(suite, only_arms)
@@ -164,7 +178,10 @@ def make_plan(
     unknown = sorted(set(only_tasks) - {entry.task for entry in suite.tasks})
     if unknown:
         known = [entry.task for entry in suite.tasks]
-        raise UsageError(f"--tasks: {unknown[0]!r} is not in suite {suite.suite}{nearest(unknown[0], known)}; it has {', '.join(known)}")
+        raise UsageError(
+            f"--tasks: {unknown[0]!r} is not in suite {suite.suite}{nearest(unknown[0], known)}; "
+            f"it has {', '.join(known)}"
+        )
     seed_list = list(seeds) or suite.seed_list
     trials: list[Trial] = []
     described: list[dict[str, Any]] = []
@@ -175,6 +192,8 @@ def make_plan(
         cells: list[tuple[str, Cell, int]] = []
         for arm in arms:
             arm_task = tasks.load(entry.task, {**entry.set, **arm.task, **(task_settings or {})}) if arm.task else task
+            if suite.track == "tuned" and home is not None:
+                arm = arm.model_copy(update={"set": {**arm.set, **tune.tuned_settings(home, suite, arm, entry.task)}})
             cell = make_cell(suite, arm, arm_task, device, plugins or {})
             cells.append((arm.name, cell, 0))
             if aa and arm.name == suite.baseline:
@@ -197,7 +216,9 @@ def choose_arms(suite: Suite, only: Sequence[str]) -> list[ArmEntry]:
     for name in only:
         if name not in by_name and name not in strategy_registry.available():
             words = [*by_name, *strategy_registry.available()]
-            raise UsageError(f"--strategies: {name!r} is neither an arm of {suite.suite} nor a strategy{nearest(name, words)}")
+            raise UsageError(
+                f"--strategies: {name!r} is neither an arm of {suite.suite} nor a strategy{nearest(name, words)}"
+            )
         chosen.append(by_name.get(name) or ArmEntry(strategy=name))
     return chosen
 
@@ -228,13 +249,20 @@ def manifest(
         cls = strategy_registry.get(arm.strategy)
         settings = strategy_registry.config_dict(strategy_registry.make_config(cls, arm.set))
         rows.append(
-            {"arm": arm.name, "strategy": cls.name, **facts(cls), "config": settings, "terms": arm.terms, "note": arm.note}
+            {
+                "arm": arm.name,
+                "strategy": cls.name,
+                **facts(cls),
+                "config": settings,
+                "terms": arm.terms,
+                "note": arm.note,
+            }
         )
         if aa and arm.name == suite.baseline:
             rows.append({**rows[-1], "arm": arm.name + AA_SUFFIX, "note": "the baseline again, with seeds of its own"})
     return {
         "schema": 1,
-        "suite": suite.suite,
+        "suite": board_name(suite),
         "title": suite.title,
         "hypothesis": suite.hypothesis,
         "protocol_version": PROTOCOL,

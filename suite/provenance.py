@@ -23,7 +23,11 @@ def cpu_name() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     found = re.search(r"model name\s*:\s*(.+)", text)
-    return re.sub(r"\s+", " ", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", found.group(1))).strip() if found else platform.machine()
+    return (
+        re.sub(r"\s+", " ", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", found.group(1))).strip()
+        if found
+        else platform.machine()
+    )
 
 
 @cache

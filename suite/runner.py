@@ -101,7 +101,7 @@ class Runner:
             if event is None:
                 self._gone(worker, todo)
                 continue
-            kind, key = event["event"], event.get("key")
+            kind, key = event["event"], str(event.get("key"))
             if kind == "busy":
                 self._wait_for(key, event["message"], todo)
             elif kind == "failed":

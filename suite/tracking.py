@@ -21,8 +21,24 @@ from suite.trial import TrialFolder, read_json, write_json
 
 POINTS = 200  # a curve's points in MLflow; the folder has them all
 SYNC_SECONDS = 5.0
-CURVES = ("train_loss", "val_loss", "lr", "grad_norm", "max_vio", "max_vio_worst", "load_entropy", "bias_abs_max", "bias_step")
-_STATUS = {"finished": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "interrupted": "KILLED", "killed": "KILLED"}
+CURVES = (
+    "train_loss",
+    "val_loss",
+    "lr",
+    "grad_norm",
+    "max_vio",
+    "max_vio_worst",
+    "load_entropy",
+    "bias_abs_max",
+    "bias_step",
+)
+_STATUS = {
+    "finished": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "interrupted": "KILLED",
+    "killed": "KILLED",
+}
 
 
 def configure_client() -> None:
@@ -46,9 +62,11 @@ def _only_one(path: Path) -> Iterator[None]:
 
 
 def thinned(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
-    """At most `POINTS` rows, the same ones whenever this is asked, plus every row with a held-out loss and the last step."""
+    """About `POINTS` rows, the same ones whenever asked; every row with a held-out loss, and the last, are among them."""
     every = max(1, -(-steps // POINTS))
-    return [row for row in rows if row["step"] % every == 0 or row["step"] == steps - 1 or row.get("val_loss") is not None]
+    return [
+        row for row in rows if row["step"] % every == 0 or row["step"] == steps - 1 or row.get("val_loss") is not None
+    ]
 
 
 def flatten(value: dict[str, Any], prefix: str = "") -> dict[str, float]:
@@ -145,7 +163,11 @@ class Mirror:
             definition = read_json(folder.trial)
             params = {key: str(value)[:500] for key, value in parameters(definition).items()}
             facts = definition.get("provenance", {})
-            tags = {"strategy": params["strategy"], "task": params["task"], "git_revision": str(facts.get("git_revision"))}
+            tags = {
+                "strategy": params["strategy"],
+                "task": params["task"],
+                "git_revision": str(facts.get("git_revision")),
+            }
             client.log_batch(
                 cursor["run_id"],
                 params=[Param(key, value) for key, value in params.items()],
@@ -221,7 +243,7 @@ def redacted(uri: str) -> str:
 
 
 class BackgroundMirror:
-    """A mirror in a daemon thread. Training neither waits for it nor hears of its troubles; `close` says what is left."""
+    """A mirror in a daemon thread. Training neither waits for it nor hears of its troubles."""
 
     def __init__(self, home: Path, uri: str | None, jobs: dict[str, tuple[str, str]]) -> None:
         self.jobs = jobs  # key → (suite, run name)

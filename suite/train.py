@@ -335,7 +335,7 @@ class Training:
             step = next((row["step"] for row in curves if row["train_loss"] is None or row["grad_norm"] is None), None)
             measures |= {"val_loss": None, "perplexity": None, "bits_per_byte": None, "diverged_at_step": step}
         record.write_columns(self.folder.path, curves, load_SLE, bias_SLE, evaluation.load_LE)
-        head = {name: value for name, value in self.definition.items() if name not in ("plugins", "task")}
+        head = {name: value for name, value in self.definition.items() if name != "plugins"}
         write_json(
             self.folder.record,
             {**head, "status": status, "attempts": attempts, "measures": measures, "timing": self._timing(curves)},
@@ -360,7 +360,9 @@ class Training:
         durations = np.diff([0.0] + [row["seconds"] for row in curves])
         typical = median(durations) if self.device.type == "cpu" else self.seconds / len(curves)
         total = self.seconds / len(curves)
-        split = {name: sum(layer.seconds[name] for layer in self.layers) / steps for name in ("route", "dispatch", "experts")}
+        split = {
+            name: sum(layer.seconds[name] for layer in self.layers) / steps for name in ("route", "dispatch", "experts")
+        }
         split["balance"] = self.seconds_balance / steps
         split |= {"total": total, "rest": max(0.0, total - sum(split.values()))}
         return {
@@ -418,18 +420,19 @@ def run_trial(
     if folder.done:
         return str(read_json(folder.record)["status"])
     if not world.leads:
-        training = Training(folder, cache, world, event)
-        training._started_at = training.resume()
-        status = training.run(should_stop)
-        training.finish(status, [])
+        follower = Training(folder, cache, world, event)
+        follower._started_at = follower.resume()
+        status = follower.run(should_stop)
+        follower.finish(status, [])
         return status
     with folder.lock():
         if folder.done:
             return str(read_json(folder.record)["status"])
         attempts = folder.history()
-        attempt = {"started": now(), "host": os.uname().nodename, "from_step": 0, "to_step": None, "ended_by": "killed"}
+        attempt: dict[str, Any] = {"started": now(), "host": os.uname().nodename, "from_step": 0, "to_step": None}
+        attempt["ended_by"] = "killed"  # until something else is known
         attempt["slurm_job"] = os.environ.get("SLURM_JOB_ID")
-        training = None
+        training: Training | None = None
         folder.failure.unlink(missing_ok=True)
         try:
             folder.write_history([*attempts, attempt])

@@ -113,7 +113,7 @@ class Journal:
     def __init__(self, folder: Path, layers: int, experts: int, bias: bool) -> None:
         self._shape = (layers, experts)
         self._curves = folder / "curves.jsonl"
-        self._arrays = {"load": (folder / "load.bin", np.dtype("<u4"))}
+        self._arrays: dict[str, tuple[Path, np.dtype[Any]]] = {"load": (folder / "load.bin", np.dtype("<u4"))}
         if bias:
             self._arrays["bias"] = (folder / "bias.bin", np.dtype("<f4"))
 

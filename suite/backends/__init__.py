@@ -1,7 +1,8 @@
 """How the experts of a layer are computed. Every backend gives the same numbers; they differ in speed and in hardware.
 
 A backend is a function `(hidden_TD, plan, w_in_EDF, w_out_EFD) -> out_TD` under the name it is listed with here.
-Experts are SwiGLU networks: `w_in_EDF` holds gate and up projections side by side, (E, D, 2F); `w_out_EFD` is (E, F, D).
+Experts are SwiGLU networks: `w_in_EDF` holds gate and up projections side by side, (E, D, 2F); `w_out_EFD` is
+(E, F, D).
 
 Shapes: T tokens, D width, E experts, F expert width, A assignments, K assignments per token.
 """
@@ -50,7 +51,9 @@ def get(name: str) -> Backend:
     """The backend of that name; ValueError with the nearest name if there is none."""
     if name not in _BACKENDS:
         near = get_close_matches(name, _BACKENDS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"backend: {name!r} is unknown; expected one of {', '.join(_BACKENDS)} (did you mean {near!r}?)")
+        raise ValueError(
+            f"backend: {name!r} is unknown; expected one of {', '.join(_BACKENDS)} (did you mean {near!r}?)"
+        )
     return _BACKENDS[name]
 
 

@@ -23,6 +23,8 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "status": "cluster",
     "cancel": "cluster",
     "resubmit": "cluster",
+    "tune": "running",
+    "reproduce": "running",
     "compare": "reporting",
     "report": "reporting",
     "sync": "reporting",

@@ -13,14 +13,30 @@ from suite.cli.options import json_option, print_json
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="NAME…")
-@click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies; checked too if no NAME is given.")
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    help="A Python file with strategies; checked too if no NAME is given.",
+)
 @click.option("--all", "everything", is_flag=True, help="Check every strategy there is.")
-@click.option("--simulate", is_flag=True, help="Also run each on the router bench: no training, a frozen router, thousands of steps.")
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="Also run each on the router bench: no training, a frozen router, thousands of steps.",
+)
 @click.option("--experts", default=32, show_default=True, type=click.IntRange(2), help="Experts on the router bench.")
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(1), help="Steps on the router bench.")
 @json_option
 def check(
-    names: tuple[str, ...], plugins: tuple[str, ...], everything: bool, simulate: bool, experts: int, steps: int, as_json: bool
+    names: tuple[str, ...],
+    plugins: tuple[str, ...],
+    everything: bool,
+    simulate: bool,
+    experts: int,
+    steps: int,
+    as_json: bool,
 ) -> None:
     """Hold strategies to the conformance rules, each printed in words. Exit code 1 if one fails.
 
@@ -36,7 +52,9 @@ def check(
     if everything:
         chosen = list(registry.available().values())
     if not chosen:
-        raise ValueError("check: expected a strategy's name, --plugin FILE or --all; `equipoise list strategies` shows the names")
+        raise ValueError(
+            "check: expected a strategy's name, --plugin FILE or --all; `equipoise list strategies` shows the names"
+        )
     failed = False
     answers: list[dict[str, Any]] = []
     for cls in chosen:
@@ -47,7 +65,14 @@ def check(
             "strategy": cls.name,
             "passed": not broken,
             "rules": [
-                {"id": o.rule.id, "number": o.rule.number, "rule": o.rule.text, "status": o.status, "message": o.message, "where": o.where}
+                {
+                    "id": o.rule.id,
+                    "number": o.rule.number,
+                    "rule": o.rule.text,
+                    "status": o.status,
+                    "message": o.message,
+                    "where": o.where,
+                }
                 for o in outcomes
             ],
         }
@@ -76,7 +101,10 @@ def show(answer: dict[str, Any]) -> None:
     counts = {status: sum(rule["status"] == status for rule in answer["rules"]) for status in MARKS}
     click.echo(f"  {counts['passed']} passed, {counts['failed']} failed, {counts['waived']} waived")
     for drift, result in answer.get("simulation", {}).items():
-        click.echo(f"  router bench, {drift}: " + ", ".join(f"{key} {value:.3g}" for key, value in result.items() if isinstance(value, int | float)))
+        click.echo(
+            f"  router bench, {drift}: "
+            + ", ".join(f"{key} {value:.3g}" for key, value in result.items() if isinstance(value, int | float))
+        )
 
 
 def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:

@@ -17,13 +17,23 @@ ENTRY = "suite.job:run"
 
 
 def profile_option(function: Any) -> Any:
-    return click.option("--profile", "profile_name", required=True, metavar="P",
-                        help="A shipped profile's name, or a .yaml file: docs/cluster.md explains every key.")(function)
+    return click.option(
+        "--profile",
+        "profile_name",
+        required=True,
+        metavar="P",
+        help="A shipped profile's name, or a .yaml file: docs/cluster.md explains every key.",
+    )(function)
 
 
 def override_option(function: Any) -> Any:
-    return click.option("--profile-set", "profile_settings", multiple=True, metavar="KEY=VALUE",
-                        help="Change a value of the profile: partition=gpu, time=120, packing=4.")(function)
+    return click.option(
+        "--profile-set",
+        "profile_settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a value of the profile: partition=gpu, time=120, packing=4.",
+    )(function)
 
 
 def load_profile(name: str, settings: tuple[str, ...]) -> Any:
@@ -62,7 +72,13 @@ def jobs_of(home: Path, manifest: dict[str, Any]) -> list[Any]:
 @json_option
 @home_option
 def submit(
-    suite: str, profile_name: str, profile_settings: tuple[str, ...], dry_run: bool, as_json: bool, home: str | None, **selection: Any
+    suite: str,
+    profile_name: str,
+    profile_settings: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    home: str | None,
+    **selection: Any,
 ) -> None:
     """Send SUITE's trials to SLURM and return at once. Again: only what is missing is submitted.
 
@@ -77,8 +93,8 @@ def submit(
     from slurm.submit import submit as hand_over
 
     profile = load_profile(profile_name, profile_settings)
-    made = planned(suite, **selection)
     folder = resolve_home(home)
+    made = planned(suite, home=folder, **selection)
     if not dry_run:
         for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
             tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
@@ -93,9 +109,12 @@ def submit(
 
 def show_submissions(suite: str, submissions: list[Any], dry_run: bool, as_json: bool) -> None:
     if as_json:
-        print_json([
-            {"job_id": s.job_id, "jobs": len(s.elements), "trial_keys": s.keys, "script": s.script} for s in submissions
-        ])
+        print_json(
+            [
+                {"job_id": s.job_id, "jobs": len(s.elements), "trial_keys": s.keys, "script": s.script}
+                for s in submissions
+            ]
+        )
         return
     if not submissions:
         click.echo("nothing to submit: every trial is done, queued or running")
@@ -179,7 +198,11 @@ def cancel(suite: str, home: str | None) -> None:
 
 @click.command()
 @click.argument("suite")
-@click.option("--failed", is_flag=True, help="Those that failed, vanished or were preempted for good (without it: cancelled ones too).")
+@click.option(
+    "--failed",
+    is_flag=True,
+    help="Those that failed, vanished or were preempted for good (without it: cancelled ones too).",
+)
 @profile_option
 @override_option
 @json_option
@@ -194,7 +217,11 @@ def resubmit(
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
     submissions = again(
-        jobs_of(folder, manifest), ENTRY, payload(folder, manifest), load_profile(profile_name, profile_settings),
-        logs_of(folder), failed=failed,
+        jobs_of(folder, manifest),
+        ENTRY,
+        payload(folder, manifest),
+        load_profile(profile_name, profile_settings),
+        logs_of(folder),
+        failed=failed,
     )
     show_submissions(suite, submissions, False, as_json)

@@ -25,10 +25,17 @@ def task_rows() -> list[dict[str, Any]]:
     for name in tasks.names():
         task = tasks.load(name)
         rung = task.rung
-        rows.append({
-            "name": name, "title": task.title, "rung": rung.name, "experts": rung.experts, "top_k": rung.top_k,
-            "tokens": rung.tokens, "parameters": rung.parameters(),
-        })
+        rows.append(
+            {
+                "name": name,
+                "title": task.title,
+                "rung": rung.name,
+                "experts": rung.experts,
+                "top_k": rung.top_k,
+                "tokens": rung.tokens,
+                "parameters": rung.parameters(),
+            }
+        )
     return rows
 
 
@@ -38,10 +45,15 @@ def suite_rows() -> list[dict[str, Any]]:
     rows = []
     for name in config.names():
         suite = config.load(name)
-        rows.append({
-            "name": name, "title": suite.title, "tasks": [task.task for task in suite.tasks],
-            "strategies": [arm.name for arm in suite.strategies], "seeds": len(suite.seed_list),
-        })
+        rows.append(
+            {
+                "name": name,
+                "title": suite.title,
+                "tasks": [task.task for task in suite.tasks],
+                "strategies": [arm.name for arm in suite.strategies],
+                "seeds": len(suite.seed_list),
+            }
+        )
     return rows
 
 
@@ -64,9 +76,12 @@ def describe(kind: str, row: dict[str, Any]) -> str:
         return f"{row['title']}{'' if row['causal'] else ' · not causal in training'} · {source}".rstrip(" ·")
     if kind == "tasks":
         size = quantity(row["parameters"]["total"])
-        return f"{row['title']} · {row['experts']} experts, top-{row['top_k']} · {size} parameters · {quantity(row['tokens'])} tokens"
+        shape = f"{row['experts']} experts, top-{row['top_k']}"
+        return f"{row['title']} · {shape} · {size} parameters · {quantity(row['tokens'])} tokens"
     if kind == "suites":
-        return f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
+        return (
+            f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
+        )
     return str(row["title"])
 
 

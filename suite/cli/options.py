@@ -35,13 +35,25 @@ class _Names(click.ParamType):
 def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--strategies --tasks --seeds --set --plugin: which part of a suite, and with what changes."""
     for option in (
-        click.option("--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies of your own."),
-        click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-                     help="Change a value: rung.steps=50, smebu.rate=0.002, margin=0.01."),
+        click.option(
+            "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies of your own."
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change a value: rung.steps=50, smebu.rate=0.002, margin=0.01.",
+        ),
         click.option("--seeds", metavar="N|a,b,…", help="How many seeds, or which."),
         click.option("--tasks", "only_tasks", type=_Names(), multiple=True, help="Only these tasks of the suite."),
-        click.option("--strategies", "only_arms", type=_Names(), multiple=True,
-                     help="Only these arms; a strategy the suite does not list joins with its defaults."),
+        click.option(
+            "--strategies",
+            "only_arms",
+            type=_Names(),
+            multiple=True,
+            help="Only these arms; a strategy the suite does not list joins with its defaults.",
+        ),
     ):
         function = option(function)
     return function
@@ -52,29 +64,28 @@ def flat(groups: tuple[tuple[str, ...], ...]) -> list[str]:
 
 
 def parse_seeds(text: str | None) -> list[int]:
-    """"3" is three seeds, "0,7" those two."""
+    """ "3" is three seeds, "0,7" those two."""
     if text is None:
         return []
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--seeds: {text!r}; expected a number of seeds or a list such as 0,1,2") from None
-    if min(numbers) < 0 or numbers == [0] and "," not in text:
+    if min(numbers) < 0 or (numbers == [0] and "," not in text):
         raise ValueError(f"--seeds: {text!r}; expected at least one seed, none of them negative")
     return numbers if "," in text else list(range(numbers[0]))
 
 
-def planned(
+def selected(
     suite_name: str,
     only_arms: tuple[tuple[str, ...], ...] = (),
     only_tasks: tuple[tuple[str, ...], ...] = (),
-    seeds: str | None = None,
     settings: tuple[str, ...] = (),
     plugins: tuple[str, ...] = (),
-) -> Any:
-    """The plan that these options describe. A plug-in that does not load is said so and left out."""
+) -> tuple[Any, dict[str, Any], list[str], list[str], dict[str, str]]:
+    """The suite with its overrides, task overrides, arms, tasks, and where plug-ins came from."""
     from strategies import registry
-    from suite import config, plan
+    from suite import config
 
     sources: dict[str, str] = {}
     for file in plugins:
@@ -85,7 +96,15 @@ def planned(
     if sources and not arms:  # a plug-in on the command line is there to be compared
         listed = [arm.name for arm in suite.strategies]
         arms = listed + [name for name in sources if name not in listed]
-    return plan.make_plan(suite, task_settings, arms, flat(only_tasks), parse_seeds(seeds), sources)
+    return suite, task_settings, arms, flat(only_tasks), sources
+
+
+def planned(suite_name: str, seeds: str | None = None, home: Path | None = None, **selection: Any) -> Any:
+    """The plan that the selection options describe."""
+    from suite import plan
+
+    suite, task_settings, arms, only_tasks, sources = selected(suite_name, **selection)
+    return plan.make_plan(suite, task_settings, arms, only_tasks, parse_seeds(seeds), sources, home)
 
 
 def resolve_home(home: str | None) -> Path:

@@ -20,8 +20,15 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
         have = f"; there are {', '.join(there)}" if there else ""
-        raise ValueError(f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. Start it with `equipoise run {suite}`")
+        raise ValueError(
+            f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. "
+            f"Start it with `equipoise run {suite}`"
+        )
     return records.load_manifest(path)
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def newest_with(home: Path, arms: tuple[str, ...]) -> str:
@@ -32,7 +39,9 @@ def newest_with(home: Path, arms: tuple[str, ...]) -> str:
     for file in files:
         if set(arms) <= {arm["arm"] for arm in records.load_manifest(file)["arms"]}:
             return file.stem
-    raise ValueError(f"no suite run under {home} has all of {', '.join(arms)}; name one with --suite, or run one that has")
+    raise ValueError(
+        f"no suite run under {home} has all of {', '.join(arms)}; name one with --suite, or run one that has"
+    )
 
 
 @click.command()
@@ -114,7 +123,10 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
             try:
                 done = mirror.sync_trial(TrialFolder(folder / "trials" / trial["trial_key"]), name, title)
             except Exception as error:  # whatever the client raises means the same: not now
-                click.echo(f"equipoise: MLflow at {redacted(mirror.uri)}: {type(error).__name__}: {str(error).splitlines()[0]}", err=True)
+                click.echo(
+                    f"equipoise: MLflow at {redacted(mirror.uri)}: {type(error).__name__}: {first_line(error)}",
+                    err=True,
+                )
                 sys.exit(1)
             recorded, left = recorded + done, left + (not done)
     click.echo(f"MLflow at {redacted(mirror.uri)}: {recorded} trials recorded, {left} not finished yet")

@@ -39,8 +39,8 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
     """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
     from suite import estimate
 
-    made = planned(suite, **selection)
-    summary = estimate.summarise(made, resolve_home(home))
+    folder = resolve_home(home)
+    summary = estimate.summarise(planned(suite, home=folder, **selection), folder)
     if as_json:
         print_json(summary)
     else:
@@ -50,9 +50,16 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
 @click.command()
 @click.argument("suite")
 @selection_options
-@click.option("--jobs", type=click.IntRange(1), help="Trials at a time (default: CPU cores / threads of a trial; 1 on a GPU).")
-@click.option("--tracking", type=click.Choice(["mlflow", "none"]), default="mlflow", show_default=True,
-              help="Mirror trials to MLflow: SQLite under the home, or MLFLOW_TRACKING_URI.")
+@click.option(
+    "--jobs", type=click.IntRange(1), help="Trials at a time (default: CPU cores / threads of a trial; 1 on a GPU)."
+)
+@click.option(
+    "--tracking",
+    type=click.Choice(["mlflow", "none"]),
+    default="mlflow",
+    show_default=True,
+    help="Mirror trials to MLflow: SQLite under the home, or MLFLOW_TRACKING_URI.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per trial that has a record.")
 @home_option
 def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
@@ -63,8 +70,8 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
       equipoise run quick --strategies smebu,sign_bias --seeds 6 --set smebu.rate=0.005
       equipoise run quick --plugin my_rule.py
     """
-    made = planned(suite, **selection)
     folder = resolve_home(home)
+    made = planned(suite, home=folder, **selection)
     outcome = execute(made, folder, jobs, tracking)
     if as_json:
         print_finished(made, folder)
@@ -88,7 +95,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
     made.write_manifest(folder)
     mirror = None
     if tracking == "mlflow":
-        names = {trial.key: (made.suite.suite, f"{trial.task}/{trial.arm}/{trial.seed}") for trial in made.trials}
+        names = {trial.key: (made.manifest["suite"], f"{trial.task}/{trial.arm}/{trial.seed}") for trial in made.trials}
         mirror = BackgroundMirror(folder, None, names)
     with progress.for_terminal(made) as display:
         outcome = Runner(made, folder, jobs or default_jobs(made), display.watch).run()
@@ -99,7 +106,11 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
         left = mirror.close(MIRROR_PATIENCE)
         where = redacted(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
         if left - len(outcome.failed) > 0 and not outcome.interrupted:
-            click.echo(f"MLflow at {where} has not received {left} trials ({mirror.error or 'slow'}); nothing is lost: `equipoise sync` completes it", err=True)
+            click.echo(
+                f"MLflow at {where} has not received {left} trials ({mirror.error or 'slow'}); "
+                "nothing is lost: `equipoise sync` completes it",
+                err=True,
+            )
     return outcome
 
 
@@ -127,10 +138,104 @@ def print_finished(made: Any, folder: Path) -> None:
             done = read_json(trial_folder.record)
             measures = done["measures"]
             row = {
-                "trial_key": trial.key, "strategy": done["config"]["strategy"]["name"], "arm": trial.arm,
-                "task": trial.task, "seed": trial.seed, "status": done["status"], "val_loss": measures["val_loss"],
-                "bits_per_byte": measures["bits_per_byte"], "max_vio_global": measures["max_vio_global"]["mean"],
+                "trial_key": trial.key,
+                "strategy": done["config"]["strategy"]["name"],
+                "arm": trial.arm,
+                "task": trial.task,
+                "seed": trial.seed,
+                "status": done["status"],
+                "val_loss": measures["val_loss"],
+                "bits_per_byte": measures["bits_per_byte"],
+                "max_vio_global": measures["max_vio_global"]["mean"],
                 "max_vio_batch": measures["max_vio_batch"]["tail_mean"],
-                "tokens_per_second": done["timing"]["tokens_per_second"], "folder": str(trial_folder.path),
+                "tokens_per_second": done["timing"]["tokens_per_second"],
+                "folder": str(trial_folder.path),
             }
             click.echo(json.dumps(row))
+
+
+@click.command()
+@click.argument("suite")
+@selection_options
+@click.option("--jobs", type=click.IntRange(1), help="Trials at a time.")
+@click.option("--tracking", type=click.Choice(["mlflow", "none"]), default="mlflow", show_default=True)
+@json_option
+@home_option
+def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
+    """Tune every strategy of SUITE over its one knob: equal grids, seeds of its own. The tuned track uses the choice.
+
+    \b
+      equipoise tune standard-cpu
+      equipoise run standard-cpu --set track=tuned
+    """
+    from suite import plan as planning
+    from suite import tune as tuning
+    from suite.cli.options import parse_seeds, selected
+
+    folder = resolve_home(home)
+    chosen, task_settings, arms, only_tasks, sources = selected(
+        suite, **{k: v for k, v in selection.items() if k != "seeds"}
+    )
+    if selection["seeds"]:
+        chosen = chosen.model_copy(update={"tune_seeds": len(parse_seeds(selection["seeds"]))})
+    entries = planning.choose_arms(chosen, arms)
+    chosen = chosen.model_copy(update={"strategies": entries})
+    made = planning.make_plan(tuning.tuning_suite(chosen), task_settings, (), only_tasks, (), sources, folder)
+    outcome = execute(made, folder, jobs, tracking)
+    if outcome.failed or outcome.interrupted:
+        sys.exit(1)
+    result = tuning.choose(chosen, made, folder)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(tuning.as_text(result))
+
+
+@click.command()
+@click.argument("row")
+@click.option(
+    "--boards",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Published boards (default: results/published of the source tree).",
+)
+@click.option("--seed", type=int, help="Which of the row's seeds (default: its first).")
+@json_option
+@home_option
+def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, home: str | None) -> None:
+    """Run a published row again, ROW being BOARD/ARM/TASK: identical, within the row's interval, or different.
+
+    \b
+      equipoise reproduce standard-cpu/smebu/mix-bench
+    """
+    import tasks
+    from suite import reproduce as again
+    from suite.train import run_trial
+    from suite.trial import read_json
+
+    board, found = again.find_row(row, Path(boards) if boards else again.published_folder())
+    seeds = {entry["seed"]: entry["trial_key"] for entry in found["seeds"]}
+    wanted = next(iter(seeds)) if seed is None else seed
+    if wanted not in seeds:
+        raise ValueError(f"--seed: {seed} is not among the row's seeds {sorted(seeds)}")
+    published = read_json(board / "trials" / seeds[wanted] / "record.json")
+    folder = resolve_home(home)
+    trial = again.prepare(published, folder)
+    click.echo(f"{row}, seed {wanted}: training it again", err=True)
+    tasks.prepare(
+        tasks.Task.model_validate(published["task"]), folder / "cache", lambda text: click.echo(text, err=True)
+    )
+
+    def watch(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and sys.stderr.isatty():
+            click.echo(f"\r  step {event['step']}/{event['steps']}  ", nl=False, err=True)
+
+    run_trial(trial.path, folder / "cache", watch)
+    answer = {"row": row, **again.judge(published, read_json(trial.record), found)}
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(f"{answer['verdict']}: held-out loss {answer['loss']} now, {answer['published_loss']} published")
+        for line in answer["differs"]:
+            click.echo(f"  differs: {line}")
+    sys.exit(0 if answer["verdict"] != "different" else 1)

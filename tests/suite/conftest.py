@@ -26,7 +26,7 @@ TINY = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def tiny_suite():
     """Parsed YAML of a tiny suite; tests change it and hand it to `suite.config.parse`."""
     return {
@@ -40,7 +40,7 @@ def tiny_suite():
     }
 
 
-@pytest.fixture()
+@pytest.fixture
 def suite_file(tiny_suite, tmp_path: Path):
     """The tiny suite as a file for the command line."""
     path = tmp_path / "tiny.yaml"
@@ -48,7 +48,7 @@ def suite_file(tiny_suite, tmp_path: Path):
     return path
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(tmp_path: Path):
     from suite.home import resolve
 

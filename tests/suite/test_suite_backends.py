@@ -44,8 +44,10 @@ def free_routing(tokens: int, experts: int) -> Routing:
 
 
 CASES = [
-    *(pytest.param(lambda load=load: (top_k_routing(24, 6, 2, load), 6), id=load)
-      for load in ("even", "skewed", "single", "empty")),
+    *(
+        pytest.param(lambda load=load: (top_k_routing(24, 6, 2, load), 6), id=load)
+        for load in ("even", "skewed", "single", "empty")
+    ),
     pytest.param(lambda: (top_k_routing(24, 6, 1, "even"), 6), id="top-1"),
     pytest.param(lambda: (top_k_routing(1, 6, 2, "even"), 6), id="one token"),
     pytest.param(lambda: (top_k_routing(24, 300, 4, "even"), 300), id="300 experts"),
@@ -66,9 +68,7 @@ def test_outputs_and_gradients_equal_one_assignment_at_a_time(name, case):
 
     mine = [value.clone().requires_grad_() for value in values]
     gate = routing.gate_A.clone().requires_grad_()
-    plan = backends.plan_dispatch(
-        Routing(routing.token_A, routing.expert_A, gate, routing.per_token), experts
-    )
+    plan = backends.plan_dispatch(Routing(routing.token_A, routing.expert_A, gate, routing.per_token), experts)
     out = backends.get(name).load()(mine[0], plan, mine[1], mine[2])
     (out * weights).sum().backward()
 

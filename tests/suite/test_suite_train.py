@@ -65,7 +65,10 @@ def test_a_record_says_what_was_trained_and_how_it_went(tiny_suite, home):
     assert (load.sum(-1) == 4 * 16 * 2).all()  # every assignment counted once: B·S·K
     assert len(pq.read_table(folder.path / "curves.parquet")) == 12
     assert sorted(p.name for p in folder.path.iterdir() if not p.name.startswith(".")) == [
-        "curves.parquet", "load.npz", "record.json", "trial.json",
+        "curves.parquet",
+        "load.npz",
+        "record.json",
+        "trial.json",
     ]
     assert done["attempts"][0]["ended_by"] == "finished"
 
@@ -76,7 +79,8 @@ def test_pairs_share_data_order_and_initial_values(tiny_suite, home):
     from suite.train import Training
 
     trainings = [
-        Training(make(tiny_suite, home, name), home / "cache", World(), lambda _: None) for name in ("none", "hash", "dense")
+        Training(make(tiny_suite, home, name), home / "cache", World(), lambda _: None)
+        for name in ("none", "hash", "dense")
     ]
     first = dict(trainings[0].model.named_parameters())
     for other in trainings[1:]:
