@@ -9,6 +9,8 @@ from typing import Any
 from tasks.corpus import HubDomain
 from tasks.errors import CorpusError
 
+LARGEST_DOCUMENT = 10_000_000  # characters; a pattern that never matches must not fill the memory
+
 
 def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
     """Number and text of each document, until `megabytes` (10⁶ bytes) of text are there or the split ends.
@@ -30,11 +32,13 @@ def _joined(rows: Iterator[str], starts: str | None) -> Iterator[str]:
         yield from rows
         return
     parts: list[str] = []
+    length = 0
     for row in rows:
-        if parts and re.search(starts, row):
+        if parts and (re.search(starts, row) or length > LARGEST_DOCUMENT):
             yield "".join(parts)
-            parts = []
+            parts, length = [], 0
         parts.append(row)
+        length += len(row)
     yield "".join(parts)
 
 

@@ -24,8 +24,8 @@ class Source(Protocol):
     vocab_size: int
     digest: str  # of the data: corpus, split and tokenizer
     domains: list[str]
-    token_bytes_V: NDArray[np.int64]  # noqa: N815  bytes of text each token stands for
-    token_counts_V: NDArray[np.int64]  # noqa: N815  how often each token occurs in the training split
+    token_bytes_V: NDArray[np.int64]  # bytes of text each token stands for
+    token_counts_V: NDArray[np.int64]  # how often each token occurs in the training split
     entropy: float | None  # nats per predicted token, where it is known
 
     def batch(self, step: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

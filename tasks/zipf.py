@@ -44,8 +44,8 @@ class ZipfSource:
         words = rung.vocab_size - corpus.domains
         if corpus.domains * (words + 1) * words > LARGEST_TABLE:
             raise ValueError(
-                f"rung.vocab_size: {rung.vocab_size} is impossible; expected tables of {corpus.domains} × words² entries "
-                f"to have at most {LARGEST_TABLE}"
+                f"rung.vocab_size: {rung.vocab_size} is impossible; expected tables ({corpus.domains} × words²) "
+                f"of at most {LARGEST_TABLE} entries"
             )
         self.vocab_size = rung.vocab_size
         self.domains = zipf_domains(corpus.domains)
