@@ -8,17 +8,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from results.plots.style import (
-    INK,
-    NARROW,
-    WIDE,
-    ArmStyle,
-    calm_ticks,
-    canvas,
-    label_lines,
-    label_width,
-    themed,
-)
+from results.plots.lines import draw_lines
+from results.plots.style import INK, WIDE, ArmStyle, calm_ticks, label_width, themed
 
 _ROW = 0.24  # inches
 
@@ -28,7 +19,7 @@ def summary(arms: Mapping[str, Mapping[str, Any]], styles: Mapping[str, ArmStyle
     """Mean rank and probability of improvement over the baseline, each with its 95 % bootstrap interval, best first.
 
     Args:
-        arms: arm → {mean_rank, rank_low, rank_high, improvement, improvement_low, improvement_high}, None where unknown.
+        arms: arm → mean_rank, rank_low, rank_high, improvement, improvement_low, improvement_high; None where unknown.
     """
     order = sorted((a for a in styles if a in arms and arms[a]["mean_rank"] is not None),
                    key=lambda arm: arms[arm]["mean_rank"])  # fmt: skip
@@ -66,7 +57,7 @@ def summary(arms: Mapping[str, Mapping[str, Any]], styles: Mapping[str, ArmStyle
 
 @themed
 def performance_profile(
-    excess: Sequence[float], shares: Mapping[str, Sequence[float]], styles: Mapping[str, ArmStyle]
+    excess: Sequence[float], shares: Mapping[str, Sequence[float]], styles: Mapping[str, ArmStyle], reference: str
 ) -> Figure:
     """Share of an arm's trials whose loss exceeds the best arm's mean on the task by no more than each excess.
 
@@ -74,17 +65,7 @@ def performance_profile(
         excess: (G,), nats/token.
         shares: arm → (G,), 0 … 1; empty where an arm has no trial.
     """
-    arms = [arm for arm in styles if shares.get(arm)]
-    right = 0.25 + label_width([styles[arm].title for arm in arms])
-    figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=0.55, right=right)
-    ends = []
-    middle = len(excess) // 2
-    for arm in arms:
-        percent = [100 * share for share in shares[arm]]
-        ax.plot(excess, percent, drawstyle="steps-post", **styles[arm].line)
-        ends.append((styles[arm], excess[middle], percent[middle]))
-    ax.set(xlabel="loss above the best arm's mean (nats/token)", ylabel="trials (%)", ylim=(0, 102))
-    ax.set_xlim(excess[0], excess[-1])
-    calm_ticks(ax)
-    label_lines(ax, ends)
-    return figure
+    percent = {arm: [100 * share for share in own] for arm, own in shares.items() if own}
+    labels = ("loss above the best arm's mean (nats/token)", "trials (%)")
+    look = {"drawstyle": "steps-post"}
+    return draw_lines(excess, percent, styles, reference, labels, (0, 103), at=len(excess) // 2, look=look)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from results.plots.lines import draw_lines
 from results.plots.style import (
     BAND,
     MUTED,
@@ -94,31 +95,22 @@ def dead_experts(readings: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figu
 
 
 @themed
-def overflow(shares: Mapping[str, Mapping[str, float]], styles: Mapping[str, ArmStyle]) -> Figure:
+def overflow(shares: Mapping[str, Mapping[str, float]], styles: Mapping[str, ArmStyle], reference: str) -> Figure:
     """Tokens that a capacity limit would drop, against the capacity factor.
 
     Args:
         shares: arm → capacity factor (as text) → share of assignments (0 … 1), mean over seeds.
     """
-    arms = [arm for arm in styles if shares.get(arm)]
-    left = 0.2 + label_width([styles[arm].title for arm in arms])
-    figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=left, right=0.55)
-    starts = []
-    for arm in arms:
-        style = styles[arm]
-        points = sorted((float(factor), 100 * share) for factor, share in shares[arm].items())
-        ax.plot(*zip(*points, strict=True), marker=style.marker, **style.line)
-        starts.append((style, *points[0]))
-    factors = sorted({float(factor) for arm in arms for factor in shares[arm]})
-    sns.despine(ax=ax, left=True, right=False)
-    ax.yaxis.tick_right()
-    ax.yaxis.set_label_position("right")
-    ax.set(xlabel="capacity factor", ylabel="assignments over capacity (%)")
-    ax.set_ylim(bottom=0)
-    calm_ticks(ax)
-    ax.set_xticks(factors, [f"{factor:g}" for factor in factors])
-    label_lines(ax, starts, left=True)
-    return figure
+    factors = sorted(set.intersection(*({float(factor) for factor in own} for own in shares.values())))
+    percent = {
+        arm: [100 * share for factor, share in sorted((float(k), v) for k, v in own.items()) if factor in factors]
+        for arm, own in shares.items()
+    }
+    most = max(max(values) for values in percent.values())
+    labels = ("capacity factor", "assignments over capacity (%)")
+    return draw_lines(
+        factors, percent, styles, reference, labels, (0, 1.05 * most or 1), ticks=factors, side="left", at=0
+    )
 
 
 @themed

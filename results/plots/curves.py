@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from results.plots.aggregate import over_seeds
+from results.plots.panels import grid
 from results.plots.style import (
     BAND,
     INK,
@@ -24,9 +26,6 @@ from results.plots.style import (
     compact,
     label_lines,
     label_width,
-    outer_labels,
-    panel_title,
-    panels,
     themed,
 )
 
@@ -43,8 +42,8 @@ class _View:
     y_label: str
     settled: float = 0.0  # the y scale is set by what happens after this share of training
     log: bool = False
-    include: float | None = None  # a level that the y axis must reach
-    behind: Callable[[Axes], None] = field(default=lambda ax: None)
+    zero: bool = False  # rule a line at zero
+    floor: float | None = None  # shade what lies below this level
 
 
 @themed
@@ -70,11 +69,7 @@ def difference_against_tokens(evaluations: pd.DataFrame, styles: Mapping[str, Ar
     base = evaluations.loc[evaluations["arm"] == reference, ["seed", "step", "val_loss"]]
     paired = evaluations[evaluations["arm"] != reference].merge(base, on=["seed", "step"], suffixes=("", "_base"))
     paired["difference"] = paired["val_loss"] - paired["val_loss_base"]
-
-    def zero(ax: Axes) -> None:
-        ax.axhline(0, color=INK, linewidth=0.8)
-
-    view = _View("tokens", "difference", "training tokens", "difference (nats/token)", 0.3, behind=zero)
+    view = _View("tokens", "difference", "training tokens", "difference (nats/token)", 0.3, zero=True)
     return _draw(paired, styles, reference, view)
 
 
@@ -88,15 +83,7 @@ def max_vio_against_step(
         curves: columns arm, seed, diverged, step, max_vio.
         noise_floor: MaxVio under i.i.d. balanced routing with as many tokens: a band (None: not drawn).
     """
-
-    def floor(ax: Axes) -> None:
-        if noise_floor:
-            ax.axhspan(1e-9, noise_floor, color=BAND, linewidth=0, zorder=0)
-            ax.annotate("noise floor", (0, noise_floor), xycoords=("axes fraction", "data"), xytext=(3, -2),
-                        textcoords="offset points", va="top", fontsize=6.5, color=MUTED)  # fmt: skip
-
-    view = _View("step", "max_vio", "step", "MaxVio", log=True, behind=floor, include=noise_floor or None)
-    return _draw(curves, styles, reference, view)
+    return _draw(curves, styles, reference, _View("step", "max_vio", "step", "MaxVio", log=True, floor=noise_floor))
 
 
 def _draw(curves: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str, view: _View) -> Figure:
@@ -105,57 +92,75 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str, 
     diverged = curves[curves["diverged"].astype(bool)].dropna(subset=[view.y])
     broken = {str(arm): rows for arm, rows in diverged.groupby("arm", observed=True)}
     arms = [arm for arm in styles if arm in means or arm in broken]
-    if len(arms) <= OVERLAY:
-        figure, ax = canvas(NARROW, 3.1, right=0.2 + label_width([styles[arm].title for arm in arms]), left=0.55)
-        ax.set(xlabel=view.x_label, ylabel=view.y_label)
-        _scale(ax, means, view, ticks=5)
-        view.behind(ax)
-        for arm in arms:
-            _line(ax, styles[arm], means.get(arm), broken.get(arm), view)
-        ends = [(styles[arm], *means[arm][["x", "mean"]].iloc[-1]) for arm in arms if arm in means]
-        ends += [(styles[arm], *broken[arm][[view.x, view.y]].iloc[-1]) for arm in arms if arm not in means]
-        label_lines(ax, ends)
+    xlim, ylim = _limits(pd.concat(means.values()) if means else _alone(diverged, view), view)
+    if len(arms) > OVERLAY:
+        shown = [arm for arm in arms if arm != reference]
+        figure, panels = grid(len(shown), xlim, ylim, view.x_label, view.y_label, log_y=view.log)
+        for arm, panel in zip(shown, panels, strict=True):
+            _behind(panel.axes, xlim, ylim, view, panel.where)
+            if reference in means:
+                _plot(panel.axes, means[reference], panel.where, color=MUTED, linewidth=0.8)
+            _line(panel.axes, styles[arm], means.get(arm), broken.get(arm), view, panel.where)
+            panel.title(styles[arm])
         return figure
-    shown = [arm for arm in arms if arm != reference]
-    figure, axes = panels(len(shown), left=0.62)
-    outer_labels(figure, view.x_label, view.y_label)
-    _scale(axes[0], means, view, ticks=3)
-    for arm, ax in zip(shown, axes, strict=True):
-        view.behind(ax)
-        if reference in means:
-            ax.plot(means[reference]["x"], means[reference]["mean"], color=MUTED, linewidth=0.8)
-        _line(ax, styles[arm], means.get(arm), broken.get(arm), view)
-        panel_title(ax, styles[arm])
+    figure, ax = canvas(NARROW, 3.1, right=0.2 + label_width([styles[arm].title for arm in arms]), left=0.55)
+    ax.set(xlabel=view.x_label, ylabel=view.y_label, xlim=xlim, ylim=ylim)
+    calm_ticks(ax)
+    if view.log:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ylim[1] / ylim[0] < 200 else (1,)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(compact)
+    _behind(ax, xlim, ylim, view, {})
+    for arm in arms:
+        _line(ax, styles[arm], means.get(arm), broken.get(arm), view, {})
+    if view.floor:
+        ax.annotate("noise floor", (0, view.floor), xycoords=("axes fraction", "data"), xytext=(3, -2),
+                    textcoords="offset points", va="top", fontsize=6.5, color=MUTED)  # fmt: skip
+    ends = [(styles[arm], *means[arm][["x", "mean"]].iloc[-1]) for arm in arms if arm in means]
+    ends += [(styles[arm], *broken[arm][[view.x, view.y]].iloc[-1]) for arm in arms if arm not in means]
+    label_lines(ax, ends)
     return figure
 
 
-def _line(ax: Axes, style: ArmStyle, mean: pd.DataFrame | None, broken: pd.DataFrame | None, view: _View) -> None:
+def _behind(ax: Axes, xlim: tuple[float, float], ylim: tuple[float, float], view: _View, where: dict[str, Any]) -> None:
+    if view.zero:
+        ax.plot(xlim, [0, 0], color=INK, linewidth=0.8, **where)
+    if view.floor:
+        ax.fill_between(xlim, ylim[0], view.floor, color=BAND, linewidth=0, zorder=0, **where)
+
+
+def _line(ax: Axes, style: ArmStyle, mean: pd.DataFrame | None, broken: pd.DataFrame | None, view: _View,
+          where: dict[str, Any]) -> None:  # fmt: skip
     if mean is not None:
-        ax.fill_between(mean["x"], mean["low"], mean["high"], alpha=0.16, linewidth=0, **style.paint)
-        ax.plot(mean["x"], mean["mean"], **style.line)
+        low = mean["low"].clip(lower=1e-6) if view.log else mean["low"]
+        ax.fill_between(mean["x"], low, mean["high"], alpha=0.16, linewidth=0, **style.paint, **where)
+        _plot(ax, mean, where, **style.line)
     if broken is not None:
         for _, run in broken.groupby("seed"):
-            ax.plot(run[view.x], run[view.y], linewidth=0.7, **style.line)
-            ax.plot(run[view.x].iloc[-1], run[view.y].iloc[-1], marker="x", markersize=5, **style.paint)
+            ax.plot(run[view.x], run[view.y], linewidth=0.7, **style.line, **where)
+            ax.plot(run[view.x].iloc[-1], run[view.y].iloc[-1], marker="x", markersize=5, **style.paint, **where)
 
 
-def _scale(ax: Axes, means: Mapping[str, pd.DataFrame], view: _View, ticks: int) -> None:
-    if not means:
-        return
-    rows = pd.concat(means.values())
-    ax.set_xlim(float(rows["x"].min()), float(rows["x"].max()))
+def _plot(ax: Axes, mean: pd.DataFrame, where: dict[str, Any], **look: Any) -> None:
+    ax.plot(mean["x"], mean["mean"], **look, **where)
+
+
+def _alone(runs: pd.DataFrame, view: _View) -> pd.DataFrame:
+    """Single runs in the form of means, for a scale where no run finished."""
+    y = runs[view.y]
+    return pd.DataFrame({"step": runs["step"], "x": runs[view.x], "mean": y, "low": y, "high": y})
+
+
+def _limits(rows: pd.DataFrame, view: _View) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What the axes span; defined also where nothing varies."""
+    left, right = float(rows["x"].min()), float(rows["x"].max())
     late = rows[rows["step"] >= view.settled * rows["step"].max()]
-    calm_ticks(ax, ticks)
     if view.log:
-        positive = late.loc[late["mean"] > 0, "mean"]
-        levels = [*positive, *([view.include] if view.include else [])] or [1.0]
-        low, high = min(levels), max(levels)
-        ax.set_yscale("log")
-        ax.set_ylim(low / 1.5, high * 1.5)
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 100 else (1,)))
-        ax.yaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_major_formatter(compact)
-        return
-    low, high = float(late["low"].min()), float(np.nanpercentile(late["high"], 99.5))
-    pad = 0.06 * (high - low or 1.0)
-    ax.set_ylim(low - pad, high + pad)
+        levels = [*late.loc[late["mean"] > 0, "mean"], *([view.floor] if view.floor else [])] or [1.0]
+        low, high = float(min(levels)) / 1.5, float(max(levels)) * 1.5
+    else:
+        low, high = float(late["low"].min()), float(np.nanpercentile(late["high"], 99.5))
+        pad = 0.06 * (high - low) or 0.01
+        low, high = low - pad, high + pad
+    return (left, right if right > left else left + 1), (low, high)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from results.plots.style import NARROW, ArmStyle, calm_ticks, canvas, compact, label_lines, label_width, themed
+from results.plots.lines import draw_lines
+from results.plots.style import ArmStyle, themed
 
 
 @themed
 def step_time(
-    devices: Sequence[int], relative: Mapping[str, Sequence[float]], styles: Mapping[str, ArmStyle]
+    devices: Sequence[int], relative: Mapping[str, Sequence[float]], styles: Mapping[str, ArmStyle], reference: str
 ) -> Figure:
     """Simulated step time of expert parallelism over that of perfectly balanced loads, against the number of devices.
 
@@ -19,15 +20,8 @@ def step_time(
         devices: (G,), number of devices.
         relative: arm → (G,), step time / balanced step time.
     """
-    arms = [arm for arm in styles if arm in relative]
-    right = 0.2 + label_width([styles[arm].title for arm in arms])
-    figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=0.5, right=right)
-    for arm in arms:
-        ax.plot(devices, relative[arm], marker=styles[arm].marker, **styles[arm].line)
-    ax.set(xlabel="devices", ylabel="step time (balanced = 1)", xscale="log")
-    calm_ticks(ax)
-    ax.set_xticks(list(devices), [compact(count) for count in devices])
-    ax.set_xticks([], minor=True)
-    ax.set_ylim(bottom=min(1.0, ax.get_ylim()[0]))
-    label_lines(ax, [(styles[arm], devices[-1], relative[arm][-1]) for arm in arms])
-    return figure
+    most = max(value for values in relative.values() for value in values)
+    shown = devices[:: 1 + len(devices) // 6]
+    ylim = (1 - 0.04 * (most - 1), most + 0.06 * (most - 1) + 1e-3)
+    return draw_lines(devices, relative, styles, reference, ("devices", "step time (balanced = 1)"), ylim,
+                      log_x=True, ticks=shown)  # fmt: skip

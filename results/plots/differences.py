@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from results.plots.style import BAND, GRID, INK, MUTED, ArmStyle, calm_ticks, canvas, label_width, themed
 
-_ROW = 0.25  # inches
+WIDTH = 4.9  # inches
+_ROW = 0.25
 FILLED = ("better", "worse", "tie")  # verdicts: a hollow point says that there is none
 
 
@@ -32,7 +33,6 @@ def forest(
     styles: Mapping[str, ArmStyle],
     margin: float | None,
     aa: tuple[float, float] | None,
-    width: float,
 ) -> Figure:
     """Mean paired difference in held-out loss (nats/token) with its 95 % interval, one row per arm, in the given order.
 
@@ -41,8 +41,8 @@ def forest(
         aa: interval of the baseline against itself with other seeds; drawn as a hatched band.
     """
     left = 0.15 + label_width([styles[d.arm].title for d in differences], 8)
-    right = 1.12
-    figure, ax = canvas(width, 0.75 + _ROW * len(differences), left=left, right=right, bottom=0.45, top=0.3)
+    right = 0.25 + label_width([f"{d.verdict}, n = {d.n}" for d in differences])
+    figure, ax = canvas(WIDTH, 0.75 + _ROW * len(differences), left=left, right=right, bottom=0.45, top=0.3)
     ends = [v for d in differences for v in (d.low, d.high, d.mean) if v is not None]
     ends += [v for v in (margin, -margin) if v is not None] if margin is not None else []
     ends += list(aa or ())
@@ -57,12 +57,10 @@ def forest(
     _header(ax, "→  higher loss", 4, "left")
     for row, difference in enumerate(differences):
         style = styles[difference.arm]
-        ax.text(-0.07 / (width - left - right), row, style.title, transform=ax.get_yaxis_transform(), ha="right",
+        ax.text(-0.07 / (WIDTH - left - right), row, style.title, transform=ax.get_yaxis_transform(), ha="right",
                 va="center", fontsize=8, gid=style.gid)  # fmt: skip
-        ax.text(1.02, row, f"{difference.verdict}", transform=ax.get_yaxis_transform(), va="center", fontsize=7.5,
-                color=INK if difference.verdict in FILLED else MUTED)  # fmt: skip
-        ax.text(1.02 + 0.68 / (width - left - right), row, f"n = {difference.n}", transform=ax.get_yaxis_transform(),
-                va="center", fontsize=7, color=MUTED)  # fmt: skip
+        ax.text(1.02, row, f"{difference.verdict}, n = {difference.n}", transform=ax.get_yaxis_transform(), va="center",
+                fontsize=7.5, color=INK if difference.verdict in FILLED else MUTED)  # fmt: skip
         if difference.mean is None:
             ax.text(0, row, "no pair finished", ha="center", va="center", fontsize=7, color=MUTED)
             continue

@@ -127,44 +127,6 @@ def canvas(width: float, height: float, *, left: float = 0.5, right: float = 0.1
     return figure, figure.add_axes(box)
 
 
-def panels(count: int, *, columns: int = 4, width: float = WIDE, row_height: float = 1.35, left: float = 0.5,
-           bottom: float = 0.45) -> tuple[Figure, list[Axes]]:  # fmt: skip
-    """A grid of `count` small axes that share both scales; only the outer ones carry tick labels."""
-    columns = min(columns, count)
-    rows = -(-count // columns)
-    gap, top = 0.16, 0.22
-    height = rows * row_height + bottom
-    figure = Figure(figsize=(width, height))
-    FigureCanvasAgg(figure)
-    cell = (width - left - 0.1 + gap) / columns
-    axes: list[Axes] = []
-    for i in range(count):
-        row, column = divmod(i, columns)
-        box = (
-            (left + column * cell) / width,
-            (height - (row + 1) * row_height + 0.06) / height,
-            (cell - gap) / width,
-            (row_height - top - 0.06) / height,
-        )
-        first = axes[0] if axes else None
-        ax = figure.add_axes(box, sharex=first, sharey=first)
-        ax.tick_params(labelbottom=i + columns >= count, labelleft=column == 0)
-        axes.append(ax)
-    return figure, axes
-
-
-def panel_title(ax: Axes, style: ArmStyle) -> None:
-    """The arm's title above its panel, behind a sample of its line."""
-    ax.plot([0, 0.09], [1.09, 1.09], transform=ax.transAxes, clip_on=False, linewidth=1.4, **style.line)
-    ax.text(0.12, 1.09, style.title, transform=ax.transAxes, va="center", fontsize=7.5, gid=style.gid)
-
-
-def outer_labels(figure: Figure, x_label: str, y_label: str) -> None:
-    """Axis labels shared by all panels."""
-    figure.text(0.5, 0.05 / figure.get_figheight(), x_label, ha="center", va="bottom", color=MUTED)
-    figure.text(0.04 / figure.get_figwidth(), 0.5, y_label, rotation=90, ha="left", va="center", color=MUTED)
-
-
 def calm_ticks(ax: Axes, count: int = 5) -> None:
     """Few ticks on both axes, written as people write them."""
     ax.xaxis.set_major_locator(MaxNLocator(nbins=count, min_n_ticks=3))
@@ -177,7 +139,7 @@ def compact(value: float, _position: float = 0) -> str:
     for size, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:g}{suffix}"
-    return f"{value:g}"
+    return f"{value:.6g}".replace("-", "−")
 
 
 def label_width(titles: Iterable[str], size: float = 7.5) -> float:

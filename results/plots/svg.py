@@ -16,11 +16,18 @@ from results.plots.style import BAND, DARK, GRID, HUES, INK, MUTED
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", BAND: "--band"} | {
     color: f"--hue-{i}" for i, color in enumerate(HUES)
 }
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
+_FAMILY = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 _TAG = re.compile(r"<[^>]+>")
-_COORDINATES = re.compile(r' (?:d|x|y|cx|cy|x1|x2|y1|y2)="[^"]*"')
-_NUMBER = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
+_NOISE = re.compile(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", re.S)
 _ARM = re.compile(r'id="(arm-\d+)"')
+_ID = re.compile(r' id="([^"]+)"')
+_REFERENCE = re.compile(r'(url\(|href=")#([\w-]+)')
+_FONT = re.compile(r"font: (?:[a-z0-9]+ )*([\d.]+)px [^;\"]*")
+_FONTS = re.compile(r"(?<=[; ])font-family: [^;\"]*; ")
+_STYLE = re.compile(r'style="[^"]*"')
+_COORDINATES = re.compile(r' (?:d|x|y)="[^"]*"')
+_COMMAND = re.compile(r"\s*([MLCQz])\s*")
+_NUMBER = re.compile(r"-?\d+\.\d{2,}(?:e-?\d+)?")
 
 
 def palette_css() -> tuple[str, str]:
@@ -44,7 +51,8 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
     """
     body = _render(figure, name)
     head = (
-        f'<svg role="img" aria-labelledby="{name}-t {name}-d" class="plot" font-family="{_FONT}" '
+        f'<svg role="img" aria-labelledby="{name}-t {name}-d" class="plot" font-family="{_FAMILY}" '
+        'stroke-linejoin="round" '
         f'viewBox="0 0 {figure.get_figwidth() * 72:g} {figure.get_figheight() * 72:g}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
@@ -61,39 +69,31 @@ def standalone(svg: str, width: float) -> str:
 
 
 def _render(figure: Figure, name: str) -> str:
+    """Everything inside the `<svg>` element."""
     salt = hashlib.sha256(name.encode()).hexdigest()[:8]
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has fonts that matplotlib has not
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = text[text.index(">") + 1 :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
-    return _slim(text, name)
+    text = _NOISE.sub("", buffer.getvalue())
+    return _slim(text[text.index(">", text.index("<svg")) + 1 :], name)
 
 
 def _slim(text: str, name: str) -> str:
-    """Only tags are touched: a strategy's title may well contain numbers, colours or ids of its own."""
+    """Rename ids, swap colours for variables, shorten. Only tags are touched: a title may hold a number or a colour."""
     referenced = set(re.findall(r'(?:url\(|href=")#([\w-]+)', "".join(_TAG.findall(text))))
 
     def tag(match: re.Match[str]) -> str:
         part = _ARM.sub(r'class="\1"', match[0])
-        part = re.sub(r' id="([\w-]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in referenced else "", part)
-        part = re.sub(r'(url\(|href=")#([\w-]+)', rf"\g<1>#{name}-\2", part)
-        part = re.sub(r"font: ((?:[a-z0-9]+ )*)([\d.]+)px [^;\"]*", _font, part)
-        for color in VARIABLES:
-            part = part.replace(color, variable(color))
-        part = _COORDINATES.sub(lambda m: _NUMBER.sub(_rounded, m[0]), part)
-        return re.sub(r"\s+", " ", part)
+        part = _ID.sub(lambda m: f' id="{name}-{m[1]}"' if m[1] in referenced else "", part)
+        part = _REFERENCE.sub(rf"\g<1>#{name}-\2", part)
+        part = _FONTS.sub("", _FONT.sub(r"font-size: \1px", part))
+        for color, words in VARIABLES.items():
+            part = part.replace(color, f"var({words})")
+        part = _COORDINATES.sub(lambda m: _NUMBER.sub(_rounded, _COMMAND.sub(r"\1", m[0])), part)
+        return _STYLE.sub(lambda m: m[0].replace("; ", ";").replace(": ", ":"), " ".join(part.split()))
 
     return re.sub(r">\s+<", "><", _TAG.sub(tag, text))
-
-
-def _font(match: re.Match[str]) -> str:
-    weight = "font-weight: bold; " if "bold" in match[1] or "700" in match[1] else ""
-    return f"{weight}font-size: {match[2]}px"
 
 
 def _rounded(match: re.Match[str]) -> str:

@@ -1,0 +1,70 @@
+"""The figures that speak of a board's verdicts: paired differences of one task, and the summary over all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from results.plots import across, differences
+from results.plots.picture import Picture, picture, spoken
+from results.plots.style import ArmStyle
+
+Row = Mapping[str, Any]
+
+
+def forest(board: Row, task: str, styles: Mapping[str, ArmStyle], name: str) -> Picture:
+    """The paired differences of one task: what a board leads with."""
+    rows = [row for row in board["rows"] if row["task"] == task and row["delta_loss"]["verdict"] != "baseline"]
+    shown = [
+        differences.Difference(row["arm"], d["mean"], d["ci_low"], d["ci_high"], d["n"], d["verdict"])
+        for row in rows
+        for d in [row["delta_loss"]]
+    ]
+    aa = board["aa"]["tasks"].get(task) if board["aa"] else None
+    band = (aa["ci_low"], aa["ci_high"]) if aa and aa["ci_low"] is not None else None
+    margin = board["margins"][task]
+    caption = (
+        f"Mean difference in held-out loss to {styles[board['baseline']].title}, paired by seed, with its 95 % "
+        f"t interval; n is the number of pairs. Grey: the practical margin, ±{margin:.4g} nats/token. "
+        + (f"Hatched: the baseline against itself with other seeds (95 %, n = {aa['n']}). " if aa and band else "")
+        + "A hollow point has no verdict."
+    )
+    said = [
+        f"{styles[d.arm].title} {d.mean:+.4f}" + (f" [{d.low:+.4f}, {d.high:+.4f}]" if d.low is not None else "")
+        + f", {d.verdict}"
+        for d in shown
+        if d.mean is not None
+    ]  # fmt: skip
+    figure = differences.forest(shown, styles, margin, band)
+    return picture(name, "Difference to the baseline", caption, spoken(said), figure)
+
+
+def of_suite(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
+    """Figures over all tasks; none where there is only one."""
+    summary = board["across_tasks"]
+    if summary["n_tasks"] < 2:
+        return []
+    known = {arm: entry for arm, entry in summary["arms"].items() if entry["mean_rank"] is not None}
+    pictures = []
+    if known:
+        said = [
+            f"{styles[a].title} {e['mean_rank']:.2f}" for a, e in sorted(known.items(), key=lambda i: i[1]["mean_rank"])
+        ]
+        caption = (
+            f"Over {summary['n_tasks']} tasks, with 95 % bootstrap intervals over seeds. Ranks depend on who takes "
+            "part: read them beside the differences, not instead of them."
+        )
+        figure = across.summary(known, styles)
+        pictures.append(picture("across-ranks", "Ranks over tasks", caption, "Mean ranks: " + spoken(said), figure))
+    profile = summary["profile"]
+    if profile["excess"]:
+        caption = (
+            "Share of all trials, every task weighing the same, whose loss is within a distance of the best arm's "
+            "mean. Higher and further left is better; diverged trials never arrive."
+        )
+        half = len(profile["excess"]) // 2
+        said = [f"{styles[a].title} {s[half]:.0%}" for a, s in profile["arms"].items() if s]
+        alt = f"Within {profile['excess'][half]:.4f} nats of the best: {spoken(said)}"
+        figure = across.performance_profile(profile["excess"], profile["arms"], styles, board["baseline"])
+        pictures.append(picture("across-profile", "Performance profile", caption, alt, figure))
+    return pictures
