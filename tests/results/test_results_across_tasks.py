@@ -55,9 +55,9 @@ def test_rank_interval_against_enumeration():
 
 def test_performance_profile_by_hand():
     profile = across_tasks(records(TABLE), ARMS, TASKS, "base")["profile"]
-    # Best means: 3.75 on task one, 1.5 on task two. Excesses of `arm`: −0.75, 0.75 and 1.0, 1.5; `base`: 0.25, 1.25, −0.5, 0.5.
+    # Best means: 3.75 on task one, 1.5 on task two. So `arm` exceeds them by −0.75, 0.75 and by 1.0, 1.5.
     grid = np.array(profile["excess"])
-    arm = [np.mean([np.mean([-0.75 <= g, 0.75 <= g]), np.mean([1.0 <= g, 1.5 <= g])]) for g in grid]
+    arm = [np.mean([np.mean([g >= -0.75, g >= 0.75]), np.mean([g >= 1.0, g >= 1.5])]) for g in grid]
     assert profile["arms"]["arm"] == pytest.approx(arm)
     assert grid[0] == pytest.approx(-0.75)
     assert all(np.diff(profile["arms"]["base"]) >= 0)

@@ -26,7 +26,11 @@ def test_against_the_baseline_it_says_what_the_board_says(suite):
 
 def test_every_pair_with_holm_over_the_pairs(suite):
     answer = compare(*suite, ["bias", "gentle", "plain"])
-    assert [(p["first"], p["second"]) for p in answer["pairs"]] == [("bias", "gentle"), ("bias", "plain"), ("gentle", "plain")]
+    assert [(p["first"], p["second"]) for p in answer["pairs"]] == [
+        ("bias", "gentle"),
+        ("bias", "plain"),
+        ("gentle", "plain"),
+    ]
     raw = np.array([p["p_t"] for p in answer["pairs"]])
     assert min(p["p_adjusted"] for p in answer["pairs"]) == pytest.approx(3 * raw.min())
     assert [p["verdict"] for p in answer["pairs"]] == ["tie", "better", "better"]

@@ -44,7 +44,9 @@ def test_markdown_says_what_a_reader_needs(board):
 
 
 def test_every_table_line_has_the_same_number_of_cells(board):
-    lines = [line for line in leaderboard_markdown(board).splitlines() if line.startswith("| ") and "Strategy" not in line]
+    lines = [
+        line for line in leaderboard_markdown(board).splitlines() if line.startswith("| ") and "Strategy" not in line
+    ]
     wide = [line.replace("\\|", "").count("|") for line in lines]
     assert sorted(set(wide)) == [4, 13]
 

@@ -27,7 +27,9 @@ def slow(outcomes, flip_rate=0.02, tail=2.4):
 
 def test_a_bias_without_effect_that_still_moves_one_way(outcomes):
     note = bias_note(slow(outcomes["bias"]), outcomes["plain"])
-    assert note.startswith("The step size is too small for so short a horizon: after 120 steps the bias had reached 0.05")
+    assert note.startswith(
+        "The step size is too small for so short a horizon: after 120 steps the bias had reached 0.05"
+    )
 
 
 @pytest.mark.parametrize(
