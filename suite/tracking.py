@@ -62,7 +62,7 @@ def _only_one(path: Path) -> Iterator[None]:
 
 
 def thinned(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
-    """About `POINTS` rows, the same ones whenever asked; every row with a held-out loss, and the last, are among them."""
+    """About `POINTS` rows, the same whenever asked; every row with a held-out loss, and the last, are among them."""
     every = max(1, -(-steps // POINTS))
     return [
         row for row in rows if row["step"] % every == 0 or row["step"] == steps - 1 or row.get("val_loss") is not None
