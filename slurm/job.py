@@ -73,11 +73,14 @@ class PackedTrials:
         """Called by submitit on the signal, in the middle of anything: have checkpoints written, then come back."""
         self._pass_on()
         deadline = time.monotonic() + max(self.signal_delay - _MARGIN_SECONDS, _MARGIN_SECONDS)
-        while time.monotonic() < deadline and any(_at_work(worker) for worker in self._running.values()):
+        while time.monotonic() < deadline and None in map(_exit_code, self._running.values()):
             time.sleep(_POLL_SECONDS)
-        for worker in self._running.values():
-            if _at_work(worker):
+        for index, worker in self._running.items():
+            code = _exit_code(worker)
+            if code is None:
                 os.kill(worker.pid, signal.SIGKILL)  # the checkpoint before the last one has to do
+            elif code > 0 and code != INTERRUPTED:
+                self._fail(index, "ExitCode", f"exit code {code}")
         failed = tuple(self.keys[index] for index in self._failures)
         return DelayedSubmission(replace(self, failed=self.failed + failed))
 
@@ -145,7 +148,7 @@ class PackedTrials:
 
     def _pass_on(self) -> None:
         for worker in self._running.values():
-            if _at_work(worker):
+            if _exit_code(worker) is None:
                 os.kill(worker.pid, signal.SIGUSR2)
 
     def _come_back(self) -> None:
@@ -191,14 +194,17 @@ def _node() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
-def _at_work(worker: subprocess.Popen[Any]) -> bool:
-    """Whether a worker lives, without collecting its exit code: a signal handler may run in the middle of `poll`."""
+def _exit_code(worker: subprocess.Popen[Any]) -> int | None:
+    """What `poll` would return, without collecting it: a signal handler may run in the middle of another `poll`."""
     if worker.returncode is not None:
-        return False
+        return worker.returncode
     try:
-        return os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        ended = os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return False
+        return 0  # collected, by the `poll` that we are in the middle of
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _job_runs_on() -> bool:

@@ -66,7 +66,10 @@ class Ledger:
         return list(content.get("arrays", []))
 
     def save(self) -> None:
-        write_json(self.path, {"schema": 1, "arrays": [asdict(array) for array in self.arrays]})
+        try:
+            write_json(self.path, {"schema": 1, "arrays": [asdict(array) for array in self.arrays]})
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def places(self) -> dict[str, Place]:
         """Every trial that was ever submitted, with its latest job."""

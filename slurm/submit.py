@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import getpass
 import importlib.util
 import json
@@ -91,7 +92,7 @@ def submit(
             settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
             try:
                 array.job_id = _hand_over(calls, resources, logs, settings)
-            except ClusterError:
+            except ValueError:
                 _forget_half_submitted(ledger)
                 raise
             ledger.save()
@@ -185,13 +186,23 @@ def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, sett
         with batch.submission_environment(resources):
             handles = batch.Executor(resources, logs, settings).submit_array(calls)
     except (FailedJobError, FailedSubmissionError) as error:
-        asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")}
-        named = ", ".join(f"{name} {value}" for name, value in asked.items() if value)
-        hint = f" (asked for {named})" if named else ""
-        raise ClusterError(f"the cluster refused the job: {one_line(str(error))}{hint}") from None
-    except RuntimeError as error:  # submitit found no srun
-        raise ClusterError(one_line(str(error))) from None
+        raise ClusterError(f"the cluster refused the job: {one_line(str(error))}{_hint(error, resources)}") from None
+    except (RuntimeError, FileNotFoundError):
+        raise ClusterError("sbatch, srun: not found; are SLURM's commands on the PATH of this machine?") from None
+    except OSError as error:
+        raise ValueError(f"logs: {logs} cannot be written to ({error.strerror})") from None
     return str(handles[0].job_id).split("_")[0]
+
+
+def _hint(error: Exception, resources: Resources) -> str:
+    """What was asked for, and which partitions there are if that was wrong."""
+    asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")}
+    words = [f"asked for {name} {value}" for name, value in asked.items() if value]
+    if "partition" in str(error):
+        known = sorted(set(run(["sinfo", "--noheader", "--format=%R"]).split()))
+        near = difflib.get_close_matches(resources.partition or "", known, n=1)
+        words.append(f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+    return f" ({'; '.join(words)})" if words else ""
 
 
 def _busy(ledger: Ledger, keys: set[str]) -> set[str]:

@@ -1,20 +1,13 @@
 """One test cluster for the whole session, and a home to submit from."""
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from slurm_campaign import TOY, Campaign
 
-from slurm import TrialJob, logs_of, profiles
-from slurm.status import TrialStatus, status
-from slurm.submit import Submission, submit
 from slurm.testcluster import TestCluster, UnavailableError
-
-TOY = Path(__file__).parent / "toy"
-ENTRY = "toy_trial:run"
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +15,13 @@ def cluster() -> Iterator[TestCluster]:
     reason = TestCluster.obstacle()
     if reason:
         pytest.skip(reason)
+    running = TestCluster()
     try:
-        with TestCluster() as running:
-            yield running
+        running.__enter__()
     except UnavailableError as error:
         pytest.skip(str(error))
+    yield running
+    running.__exit__(None, None, None)
     left = [
         path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if str(running.root).encode() in _read(path)
     ]
@@ -40,43 +35,20 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-@dataclass
-class Campaign:
-    """A home with toy trials."""
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """`fake(command, script)` puts a command of SLURM's on the path; there are no others."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for needed in ("sh", "cat", "bash"):
+        (folder / needed).symlink_to(shutil.which(needed) or needed)
+    monkeypatch.setenv("PATH", str(folder))
 
-    home: Path
-    payload: dict[str, Any] = field(default_factory=lambda: {"steps": 3, "mischief": {}})
-    overrides: dict[str, Any] = field(default_factory=dict)
+    def put(command: str, script: str) -> None:
+        (folder / command).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / command).chmod(0o755)
 
-    @property
-    def logs(self) -> Path:
-        return logs_of(self.home)
-
-    @property
-    def profile(self) -> profiles.Profile:
-        return profiles.load("testcluster", self.overrides)
-
-    def jobs(self, *keys: str, task: str = "mix-nano") -> list[TrialJob]:
-        return [TrialJob(key, self.home / "trials" / key, task, "smebu", False) for key in keys]
-
-    def submit(self, jobs: list[TrialJob]) -> list[Submission]:
-        return submit(jobs, ENTRY, self.payload, self.profile, self.logs)
-
-    def status(self, jobs: list[TrialJob]) -> dict[str, TrialStatus]:
-        return {one.key: one for one in status(jobs, self.home)}
-
-    def until(self, jobs: list[TrialJob], *wanted: str, seconds: float = 40) -> dict[str, TrialStatus]:
-        """Wait until every trial is in one of the states; fail with what they are in instead."""
-        deadline = time.monotonic() + seconds
-        while True:
-            now = self.status(jobs)
-            if all(one.state in wanted for one in now.values()):
-                return now
-            if time.monotonic() > deadline:
-                pytest.fail(
-                    f"not {wanted} within {seconds} s: {[(k, s.state, s.why, s.log_tail) for k, s in now.items()]}"
-                )
-            time.sleep(0.3)
+    return put
 
 
 @pytest.fixture

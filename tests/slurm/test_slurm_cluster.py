@@ -125,7 +125,7 @@ def test_cancelled_trials_checkpoint_stay_cancelled_and_resume_when_submitted_ag
     assert (jobs[0].folder / "checkpoint.json").exists()
     subprocess.run(["scancel", campaign.status(jobs)["c1"].job_id], check=True)  # behind our back
     campaign.until(jobs[1:], "cancelled")
-    time.sleep(2)
+    time.sleep(1)
     assert {s.state for s in campaign.status(jobs).values()} == {"cancelled"}  # nothing came back to life
     assert resubmit(jobs, "toy_trial:run", campaign.payload, campaign.profile, campaign.logs) == []
     campaign.payload |= {"steps": 3}

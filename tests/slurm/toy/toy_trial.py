@@ -19,6 +19,8 @@ def run(key, folder, payload):
     """Count to payload["steps"], with a checkpoint on the signal and every `every` steps."""
     signal.signal(signal.SIGUSR2, _ask)
     signal.signal(signal.SIGTERM, _ask)
+    if payload.get("mischief", {}).get(key) == "deaf":
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     mischief = payload.get("mischief", {}).get(key, "")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.json"

@@ -1,0 +1,146 @@
+"""Batch scripts: quoted, complete, free of secrets."""
+
+import os
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slurm_campaign import ENTRY
+
+from slurm import batch
+from slurm.profiles import Resources
+from slurm.submit import submit
+
+
+def flags(script):
+    """The script's #SBATCH options, as a shell would read them."""
+    lines = [line.removeprefix("#SBATCH ") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    words = [shlex.split(line) for line in lines]
+    assert all(len(word) == 1 for word in words)
+    return dict(word[0].removeprefix("--").partition("=")[::2] for word in words)
+
+
+def scripts(campaign, jobs, **overrides):
+    campaign.overrides = overrides
+    plan = submit(jobs, ENTRY, campaign.payload, campaign.profile, campaign.logs, dry_run=True)
+    assert not campaign.home.exists()  # a dry run writes nothing
+    return plan
+
+
+def test_a_dry_run_needs_no_cluster_and_shows_what_is_asked_for(campaign, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    extra = {"constraint": "a100", "nice": 5, "hold": True, "mail_type": "END"}
+    asked = {"account": "mine", "qos": "low", "time": "02:00:00", "gpus_per_node": "a100:2", "memory": "8GB"}
+    (plan,) = scripts(
+        campaign, campaign.jobs("a", "b", "c"), **asked, extra=extra, array_parallelism=2, signal_delay=120
+    )
+    assert plan.job_id is None
+    said = flags(plan.script)
+    expected = {
+        "partition": "main", "account": "mine", "qos": "low", "time": "120", "gpus-per-node": "a100:2", "mem": "8GB",
+        "array": "0-2%2", "signal": "USR2@120", "chdir": str(campaign.logs), "requeue": "", "open-mode": "append",
+        "constraint": "a100", "nice": "5", "hold": "", "mail-type": "END", "nodes": "1", "ntasks-per-node": "1",
+    }  # fmt: skip
+    assert {name: said.get(name) for name in expected} == expected
+    assert "export PYTHONSAFEPATH=1" in plan.script.splitlines()
+
+
+def test_one_array_per_shape_packed_and_cut_at_the_limit(campaign):
+    jobs = [*campaign.jobs(*(f"n{i}" for i in range(7))), *campaign.jobs("big0", "big1", task="mix-large")]
+    plans = scripts(campaign, jobs, packing=2, max_array_size=3, per_task={"*-large": {"memory": "2GB", "packing": 1}})
+    assert [plan.elements for plan in plans] == [
+        (("n0", "n1"), ("n2", "n3"), ("n4", "n5")),
+        (("n6",),),
+        (("big0",), ("big1",)),
+    ]
+    assert [flags(plan.script).get("mem") for plan in plans] == ["900MB", "900MB", "2GB"]
+    assert [flags(plan.script).get("array") for plan in plans] == ["0-2%3", None, "0-1%2"]
+    assert {len(flags(plan.script)["comment"]) for plan in plans} == {len("equipoise-") + 32}
+
+
+def test_a_gpu_free_job_does_not_ask_for_gpus(campaign):
+    for none in (0, "0", "a100:0"):
+        (plan,) = scripts(campaign, campaign.jobs("a"), gpus_per_node=none)
+        assert "gpus-per-node" not in flags(plan.script)
+
+
+def test_trials_done_are_left_out_and_twins_go_once(campaign):
+    job = campaign.jobs("a")[0]
+    done = [type(job)(key, campaign.home / "trials" / key, "t", "s", True) for key in ("b", "c")]
+    (plan,) = scripts(campaign, [job, *done, job])
+    assert plan.keys == ["a"]
+    assert scripts(campaign, done) == []
+
+
+LINE = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp"), max_codepoint=0x2FFF), min_size=1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(value=LINE, module=LINE, partition=LINE)
+def test_no_value_reaches_a_shell(tmp_path_factory, value, module, partition):
+    resources = Resources(env={"PLAIN": value}, modules=(module,), partition=partition)
+    logs = tmp_path_factory.getbasetemp()
+    settings_ = batch.parameters(resources, logs, None, "token", [])
+    script = batch.script(resources, logs, settings_, 1)
+    assert flags(script)["partition"] == partition
+    setup = "\n".join(settings_["setup"])
+    shell = f'module() {{ printf "%s\\0" "$@"; }}\n{setup}\nprintf "%s" "$PLAIN"'
+    told = subprocess.run(["bash", "-c", shell], capture_output=True, check=True).stdout.split(b"\0")
+    assert told == [b"load", module.encode(), value.encode()]
+
+
+def test_the_paths_of_modules_are_absolute_and_ours_come_first(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", "relative", "/absolute", "/ours"]))
+    lines = batch.parameters(Resources(), tmp_path, None, "token", ["/ours"])["setup"]
+    assert "export PYTHONPATH=/ours:/absolute" in lines
+    own = Resources(env={"PYTHONPATH": "also/relative:/theirs"})
+    assert "export PYTHONPATH=/ours:/theirs" in batch.parameters(own, tmp_path, None, "token", ["/ours"])["setup"]
+
+
+def test_secrets_stay_out_of_the_script_and_reach_sbatch(monkeypatch, tmp_path):
+    secret = {"HF_TOKEN": "hunter2", "MLFLOW_TRACKING_URI": "postgresql://me:hunter2@db/x", "PLAIN": "shown"}
+    resources = Resources(env=secret)
+    script = batch.script(resources, tmp_path, batch.parameters(resources, tmp_path, None, "token", []), 1)
+    assert "hunter2" not in script
+    assert "export PLAIN=shown" in script
+    monkeypatch.setenv("SBATCH_PARTITION", "other")
+    monkeypatch.setenv("SLURM_NTASKS", "7")
+    monkeypatch.setenv("SLURM_CONF", "/kept")
+    before = dict(os.environ)
+    with batch.submission_environment(resources):
+        assert os.environ["HF_TOKEN"] == "hunter2"
+        assert os.environ["SLURM_CONF"] == "/kept"
+        assert not {"PLAIN", "SBATCH_PARTITION", "SLURM_NTASKS"} & set(os.environ)
+    assert dict(os.environ) == before
+
+
+def test_a_container_and_its_python_come_before_our_launcher(tmp_path):
+    resources = Resources(container="apptainer exec '/images/a b.sif'")
+    expected = ["apptainer", "exec", "/images/a b.sif", "python3", "-P", "-u", "-m", "slurm.launch", str(tmp_path)]
+    assert shlex.split(batch.command(resources, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "restart", "result", "requeues"),
+    [(137, 0, False, True), (139, 2, False, True), (137, 3, False, False), (137, 0, True, False)]
+    + [(code, 0, False, False) for code in (0, 1, 75, 255)],
+)
+def test_the_batch_script_requeues_what_died_of_a_signal(tmp_path, code, restart, result, requeues):
+    logs = tmp_path / "a [odd] name"
+    logs.mkdir()
+    if result:
+        (logs / "7_3_1_result.pkl").touch()
+    (logs / "7_30_0_result.pkl").touch()  # another element's
+    lines = batch.parameters(Resources(restarts=3), logs, None, "token", [])["teardown"]
+    shell = "\n".join(['scontrol() { echo "$@"; }', f"(exit {code})", *lines])
+    ids = {
+        "SLURM_JOB_ID": "12",
+        "SLURM_ARRAY_JOB_ID": "7",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_RESTART_COUNT": str(restart),
+    }
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ | ids)
+    assert done.returncode == code
+    assert done.stdout == ("requeue 12\n" if requeues else "")
