@@ -67,9 +67,9 @@ def assign_in_turn(values_TE: Tensor, k: int) -> Tensor:
             f"base: {num_tokens} tokens in a micro-batch cannot be shared among {num_experts} experts; "
             f"expected at least {num_experts}"
         )
-    values_TE = _finite(values_TE)
     if k == 1:
         return balanced_assignment(values_TE)[:, None]
+    values_TE = _finite(values_TE)
     # An exchange of tokens passes each expert at most once, so E + 1 times the range outweighs any gain from breaking
     # the exclusion.
     penalty = (num_experts + 1) * (values_TE.max() - values_TE.min()) + 1

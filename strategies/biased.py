@@ -70,8 +70,8 @@ class BiasStrategy(BiasedSelection):
         self.rate.fill_(self.config.rate * left)
 
     def rebalance(self, load_E: Tensor, pooled: Mapping[str, Tensor]) -> None:
-        mean = load_E.mean().clamp_min(1e-20)  # an empty batch moves nothing
-        step_E = self.step((mean - load_E) / mean)
+        mean = load_E.mean()
+        step_E = self.step((mean - load_E) / mean.clamp_min(1e-20))  # no load, no violation
         self.bias_E += step_E - step_E.mean() if self.config.center else step_E
 
     @abstractmethod

@@ -182,9 +182,10 @@ def _problem(cls: Any) -> str | None:
     """What is wrong with a class that wants to be a strategy (None: nothing)."""
     if not (inspect.isclass(cls) and issubclass(cls, Strategy)):
         return "is not a strategy; expected a subclass of Strategy"
-    for fact, kind in (("name", "how suites call it"), ("title", "how tables call it")):
-        if not isinstance(getattr(cls, fact, None), str):
-            return f'has no {fact}; expected `{fact} = "…"`, {kind}'
+    if not isinstance(vars(cls).get("name"), str):  # an inherited name is another strategy's
+        return 'has no name of its own; expected `name = "…"`, how suites call it'
+    if not isinstance(getattr(cls, "title", None), str):
+        return 'has no title; expected `title = "…"`, how tables call it'
     if not re.fullmatch(r"[a-z][a-z0-9_]*", cls.name):
         return f"has name {cls.name!r}; expected small letters, digits and underscores"
     missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]

@@ -6,6 +6,7 @@ import ast
 import hashlib
 import inspect
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from strategies.contract import Strategy
@@ -24,7 +25,7 @@ def source_digest(cls: type[Strategy]) -> str:
         module = waiting.pop()
         if module is None or module is base or module.__name__ in sources:
             continue
-        tree = ast.parse(inspect.getsource(module))
+        tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
         waiting += _own_imports(tree, module)
         sources[module.__name__] = ast.unparse(_bare(tree))
     # A plug-in's module name depends on where its file lies; its code doesn't.
