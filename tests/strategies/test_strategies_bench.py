@@ -62,7 +62,7 @@ class Scripted(Strategy):
 
     def rebalance(self, load_E, pooled):
         assert load_E.tolist() == [self.first[self.step], 8 - self.first[self.step]]
-        self.bias_E[0] = self.biases[self.step]
+        self.bias_E.copy_(self.biases[self.step] * torch.tensor([1.0, 0.5]))
         self.step += 1
 
 
@@ -75,11 +75,11 @@ def test_measures_by_hand():
     assert result.peak == 1.0
     assert result.steps_to_balance == 16  # 0.5 is not yet balanced
     assert result.steps_to_recover is None
-    # b_0 in the tail 1, 3, 2, 2.5, b_1 0: moves 2, −1, 0.5, and two flips of two pairs; only half the experts move
-    assert result.bias_step == pytest.approx((2 + 1 + 0.5) / 6)
+    # b_0 in the tail 1, 3, 2, 2.5, b_1 half of it: moves 2, −1, 0.5 and half of them, and each pair of moves a flip
+    assert result.bias_step == pytest.approx(0.75 * (2 + 1 + 0.5) / 3)
     assert result.flip_rate == 1.0
-    # without the common mode both experts have half the spread: std(1, 3, 2, 2.5)/2
-    assert result.bias_std == pytest.approx(np.std([1, 3, 2, 2.5]) / 2)
+    # without the common mode, each expert is a quarter of b_0 from the middle
+    assert result.bias_std == pytest.approx(np.std([1, 3, 2, 2.5]) / 4)
     assert result.bias_max == 2.5
 
 
