@@ -36,7 +36,8 @@ def render(template: str, **context: Any) -> str:
         "palette_light": Markup(light),
         "palette_dark": Markup(dark),
     }
-    return _environment().get_template(template).render(**shared, **context)
+    page = _environment().get_template(template).render(**shared, **context)
+    return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate in a title must not lose the page
 
 
 def slug(text: str, taken: set[str] | None = None) -> str:

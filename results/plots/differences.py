@@ -40,14 +40,15 @@ def forest(
         margin: the practical margin; drawn as a band around zero.
         aa: interval of the baseline against itself with other seeds; drawn as a hatched band.
     """
+    rows = max(len(differences), 1)
     left = 0.15 + label_width([styles[d.arm].title for d in differences], 8)
     right = 0.25 + label_width([f"{d.verdict}, n = {d.n}" for d in differences])
-    figure, ax = canvas(WIDTH, 0.75 + _ROW * len(differences), left=left, right=right, bottom=0.45, top=0.3)
+    figure, ax = canvas(WIDTH, 0.75 + _ROW * rows, left=left, right=right, bottom=0.45, top=0.3)
     ends = [v for d in differences for v in (d.low, d.high, d.mean) if v is not None]
     ends += [v for v in (margin, -margin) if v is not None] if margin is not None else []
     ends += list(aa or ())
     reach = 1.08 * max((abs(v) for v in ends), default=0.01) or 0.01
-    ax.set(xlim=(-reach, reach), ylim=(len(differences) - 0.4, -0.6), xlabel="difference to the baseline (nats/token)")
+    ax.set(xlim=(-reach, reach), ylim=(rows - 0.4, -0.6), xlabel="difference to the baseline (nats/token)")
     if margin:
         ax.axvspan(-margin, margin, color=BAND, linewidth=0, zorder=0)
     if aa:

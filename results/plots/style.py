@@ -148,21 +148,17 @@ def label_width(titles: Iterable[str], size: float = 7.5) -> float:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> np.ndarray:
-    """Move label positions as little as possible (least squares) until neighbours are `gap` apart, in order.
+    """Move label positions as little as possible (least squares) until neighbours are `gap` apart within low … high.
 
-    The result is shifted into `low … high` where it fits, and centred there where it does not.
+    Order is kept. Where they do not all fit, the gap gives way.
     """
     wanted = np.asarray(positions, dtype=float)
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))
-    placed = isotonic_regression(wanted[order] - steps).x + steps
-    if placed[-1] - placed[0] > high - low:
-        placed += (low + high) / 2 - (placed[0] + placed[-1]) / 2
-    else:
-        placed += max(0.0, low - placed[0]) - max(0.0, placed[-1] - high)
-    result = np.empty_like(placed)
-    result[order] = placed
-    return result
+    placed = np.empty_like(wanted)
+    placed[order] = np.clip(isotonic_regression(wanted[order] - steps).x, low, high - steps[-1]) + steps
+    return placed
 
 
 def label_lines(ax: Axes, ends: Sequence[tuple[ArmStyle, float, float]], size: float = 7.5, left: bool = False) -> None:

@@ -62,11 +62,11 @@ def _trade_off(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
     if points.empty:
         return
     floor = _floor(rows, "global")
-    families = _families(manifest)
+    joined = families(manifest)
     caption = (
         "Held-out loss against MaxVio on the held-out set; lower and further left is better. Large points: means over "
         f"seeds; small ones: single seeds ({_seeds(points)}). "
-        + ("Lines join one strategy at several values of its knob. " if families else "")
+        + ("Lines join one strategy at several values of its knob. " if joined else "")
         + (f"Grey: the noise floor, {floor:.3f}." if floor else "")
     )
     means = points.groupby("arm")[["max_vio", "val_loss"]].mean()
@@ -80,7 +80,7 @@ def _trade_off(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
         "Loss and balance",
         caption,
         spoken(said),
-        lambda: balance.pareto(points, families, styles, floor),
+        lambda: balance.pareto(points, joined, styles, floor),
     )
 
 
@@ -216,7 +216,7 @@ def _floor(rows: Sequence[Row], which: str) -> float | None:
     return next((row["noise_floor"][which] for row in rows if (row["noise_floor"] or {}).get(which)), None)
 
 
-def _families(manifest: Row) -> list[list[str]]:
+def families(manifest: Row) -> list[list[str]]:
     """Arms that are one strategy at several values of its knob, in the knob's order."""
     groups: dict[str, list[tuple[float, str]]] = {}
     for arm in manifest["arms"]:
