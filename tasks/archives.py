@@ -62,18 +62,8 @@ def _download(archive: Archive, scratch: Path, folder: Path) -> None:
     package = archive.requirement.split("==")[0]
     requirements = scratch / "requirements.txt"
     requirements.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--no-input",
-        "--retries",
-        "2",
-        "--require-hashes",
-    ]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-input", "--require-hashes"]
+    command += ["--retries", "2", "--dest", str(scratch / "archive"), "--requirement", str(requirements)]
     environment = {**os.environ, "EQUIPOISE_ARCHIVE": archive.requirement}
     if archive.file.endswith(".whl"):
         command += ["--only-binary", package]
@@ -85,7 +75,6 @@ def _download(archive: Archive, scratch: Path, folder: Path) -> None:
         inherited = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(scratch), *([inherited] if inherited else [])])
         command += ["--no-binary", package, "--use-pep517", "--no-build-isolation"]
-    command += ["--dest", str(scratch / "archive"), "--requirement", str(requirements)]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )

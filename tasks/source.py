@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Protocol
 
@@ -38,7 +39,7 @@ class Source(Protocol):
 
 
 def open_source(task: Task, cache: Path, seed: int) -> Source:
-    """A task's data, prepared if need be.
+    """A task's data, prepared if need be (which is told on standard error).
 
     Raises:
         CorpusError: the corpus cannot be had, read or written.
@@ -46,4 +47,5 @@ def open_source(task: Task, cache: Path, seed: int) -> Source:
     """
     if isinstance(task.corpus, ZipfCorpus):
         return ZipfSource(task.corpus, task.rung, seed)
-    return WindowSource(prepare(task, cache), task.rung, task.corpus.phases, seed)
+    folder = prepare(task, cache, lambda line: print(line, file=sys.stderr))
+    return WindowSource(folder, task.rung, task.corpus.phases, seed)

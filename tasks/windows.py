@@ -91,11 +91,7 @@ class WindowSource:
         parts = spread(self._eval_sequences, available)
         rows, domain_N = [], np.repeat(np.arange(len(parts)), parts)
         for tokens, part, windows in zip(self._heldout, parts, available, strict=True):
-            starts = (
-                (2 * np.arange(part) + 1) * windows // (2 * part) * self._length
-                if part
-                else np.empty(0, dtype=np.int64)
-            )
+            starts = (2 * np.arange(part) + 1) * windows // (2 * part) * self._length
             rows.append(tokens[starts[:, None] + self._span].astype(np.int64))
         return np.concatenate(rows), domain_N
 

@@ -45,6 +45,7 @@ def test_uniform_is_uniform():
 def test_cycle_spreads_shares():
     assert list(cycle([1, 1, 1])) == [0, 1, 2]
     assert list(cycle([2, 1])) == [0, 1, 0]
+    assert list(cycle([4, 2])) == [0, 1, 0, 0, 1, 0]
     assert sorted(cycle([3, 0, 5])) == [0] * 3 + [2] * 5
 
 

@@ -53,7 +53,12 @@ def test_an_epoch_holds_every_window_once_and_the_next_one_others(folder):
         assert 0 <= offset < 8
         assert sorted(epoch) == [offset + 8 * index for index in range(windows)]
     assert len({tuple(epoch) for epoch in starts}) == 3
-    assert len({epoch.min() for epoch in starts}) > 1
+
+
+def test_offsets_are_all_those_that_leave_every_window_whole(folder):
+    only = [Phase(until=1.0, shares={"b": 1})]
+    seeds = [WindowSource(folder, rung(batch_sequences=40), only, seed) for seed in range(60)]
+    assert {int(source.batch(0)[0][:, 0].min()) - 2000 for source in seeds} == set(range(8))
 
 
 def test_a_batch_depends_on_seed_and_step_only(folder):
@@ -81,6 +86,11 @@ def test_held_out_is_spread_evenly_and_the_same_for_every_seed(folder):
     # 99 // 8 = 12 windows in a, 64 // 8 = 8 in b: the middles of 4 and of 3 equal parts
     assert list(tokens_NS1[:, 0]) == [4000 + 8 * w for w in (1, 4, 7, 10)] + [5000 + 8 * w for w in (1, 4, 6)]
     assert np.array_equal(WindowSource(folder, rung(), [], 5).heldout()[0], tokens_NS1)
+
+
+def test_fewer_held_out_sequences_than_domains(folder):
+    tokens_NS1, domain_N = WindowSource(folder, rung(eval_sequences=1), [], 0).heldout()
+    assert (tokens_NS1.shape, list(domain_N)) == ((1, 9), [0])
 
 
 def test_rungs_too_large_for_the_corpus_are_refused(folder):
