@@ -46,7 +46,9 @@ def auction_assignment(scores_TE: Tensor) -> Tensor:
     scores_ET = scores_ET - scores_ET.min()  # no bid depends on a common offset, but the resolution of prices does
     highest = scores_ET.max()
     epsilon = (highest / INCREMENTS).clamp(min=SMALLEST)
-    treasured = highest.nextafter(highest + 1)  # at `highest` itself ties could push what is held out of the C best
+    treasured = highest.nextafter(
+        torch.full_like(highest, torch.inf)
+    )  # at `highest` itself ties could push what is held out of the C best
     value_ET, price_T = scores_ET.clone(), scores_ET.new_zeros(tokens)
     held_W = held_by_W = experts_T[:0]
     round_ = 0

@@ -14,11 +14,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-HOTTEST, COOLING, COLDEST = 0.3, 0.2, 1e-6  # temperatures, in units of the scores' spread
+HOTTEST, COOLING, COLDEST = 0.3, 0.2, 1e-5  # temperatures, in units of the scores' spread
 SAMPLE = 16  # tokens per expert that are looked at while the temperature is high
 SAMPLED_EXCESS, EXCESS = 0.2, 0.01  # share of tokens too many at their favourites that is good enough
 TOLERANCE = 0.01  # the same of the softened loads, at each temperature
-STALLED = 0.8  # two coolings that leave more than this of the excess: ties, which no price resolves
+STALLED = 0.95  # a cooling that leaves more than this of the excess: ties, which no price resolves
 MOST_STEPS = 12  # Newton steps at one temperature; one to three are usual
 LONGEST = 20.0  # temperatures by which a step may move a price
 SHORTEST = 0.01  # share of a Newton step below which it is not shortened further
@@ -62,15 +62,15 @@ def _cool(
 ) -> tuple[Tensor, float]:
     """Lower the temperature until favourites are nearly balanced; also returns the temperature to go on with."""
     target_E = share_E * len(regret_NE)
-    excesses = [torch.inf, torch.inf]
+    before = torch.inf
     while temperature > COLDEST:
         price_E = _descend(regret_NE, target_E, price_E, temperature)
         temperature *= COOLING
         favourite_N = torch.from_numpy((regret_NE - price_E).numpy().argmax(axis=1))  # torch's own is five times slower
         excess = float((favourite_N.bincount(minlength=len(target_E)) - target_E).clamp(min=0).sum())
-        if excess < enough * len(regret_NE) or excess > STALLED * excesses[-2]:
+        if excess < enough * len(regret_NE) or excess > STALLED * before:
             break
-        excesses.append(excess)
+        before = excess
     return price_E, temperature
 
 
