@@ -73,7 +73,7 @@ def evaluate(
     per_chunk = max(1, CHUNK_TOKENS // length)
     with inference(model, keep_routing=loads):
         for chunk, domain in zip(tokens_NS.split(per_chunk), domain_N.split(per_chunk), strict=True):
-            nats_M.index_add_(0, domain, model.loss(chunk, context).double().sum(1))
+            nats_M.index_add_(0, domain, model.losses(chunk, context).double().sum(1))
             if not loads:
                 continue
             domain_T = domain.repeat_interleave(length)

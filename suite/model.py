@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from strategies import LayerSpec, RouteContext, Routing, Strategy
 from suite import backends
+from suite.loss import cross_entropy, mean_cross_entropy
 from tasks import Rung
 
 INIT_STD = 0.02
@@ -203,15 +204,20 @@ class Transformer(nn.Module):
             parameter.normal_(std=std, generator=stream(seed, name))
 
     def forward(self, tokens_BS: Tensor, context: RouteContext) -> Tensor:
-        """Logits of the next token, (B, S, V)."""
+        """Final hidden states, (B, S, D); `head` makes them logits."""
         tokens_T = tokens_BS.reshape(-1)
         x_BSD = self.embedding(tokens_BS)
         for block in self.blocks:
             x_BSD = block(x_BSD, tokens_T, context)
-        return self.head(self.norm(x_BSD))
+        return self.norm(x_BSD)
 
     def loss(self, tokens_BS1: Tensor, context: RouteContext) -> Tensor:
-        """Next-token loss of each position in nats, (B, S), float32. Auxiliary terms are not in it."""
-        logits_BSV = self(tokens_BS1[:, :-1], context)
-        flat_T = F.cross_entropy(logits_BSV.flatten(0, 1).float(), tokens_BS1[:, 1:].flatten(), reduction="none")
-        return flat_T.view(logits_BSV.shape[:2])
+        """Mean next-token loss in nats, a scalar with gradient. Auxiliary terms are not in it."""
+        hidden_BSD = self(tokens_BS1[:, :-1], context)
+        return mean_cross_entropy(hidden_BSD.flatten(0, 1), self.head.weight, tokens_BS1[:, 1:].flatten())
+
+    def losses(self, tokens_BS1: Tensor, context: RouteContext) -> Tensor:
+        """Next-token loss of each position in nats, (B, S) float32, without gradient."""
+        hidden_BSD = self(tokens_BS1[:, :-1], context)
+        flat_T = cross_entropy(hidden_BSD.flatten(0, 1), self.head.weight, tokens_BS1[:, 1:].flatten())
+        return flat_T.view(hidden_BSD.shape[:2])

@@ -113,7 +113,7 @@ class Training:
         terms: dict[str, Tensor] = {}
         for micro in batch.chunk(rung.micro_batches):
             with self._autocast():
-                loss = self.model.loss(world.share(micro), context).mean()
+                loss = self.model.loss(world.share(micro), context)
             objective = loss
             for layer in self.layers:
                 for name, value in layer.losses.items():

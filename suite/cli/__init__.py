@@ -72,8 +72,10 @@ class _Verbs(click.Group):
         except Exception as error:
             if os.environ.get("EQUIPOISE_DEBUG"):
                 raise
+            from tasks import CorpusError
+
             # a ValueError is something the caller said that cannot be; anything else is the work that failed
-            code = 2 if isinstance(error, ValueError) else 1
+            code = 2 if isinstance(error, ValueError) and not isinstance(error, CorpusError) else 1
             detail = " ".join(str(error).split()) or type(error).__name__
             kind = "" if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: "
             click.echo(f"equipoise: {kind}{detail}", err=True)
