@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -194,6 +196,17 @@ class Mirror:
         write_json(cursor_path, cursor)
         return cursor["state"] == "recorded"
 
+    def log_board(self, board: dict[str, Any], folder: Path) -> None:
+        """Put a leaderboard into its suite's parent run: figures as metrics, every form of it as artifacts."""
+        from mlflow.entities import Metric
+
+        client, run, now_ms = self.connect(), self.suite_run(board["suite"]), int(time.time() * 1000)
+        values = [Metric(key, value, now_ms, 0) for key, value in board_metrics(board).items()]
+        for start in range(0, len(values), 900):
+            client.log_batch(run, metrics=values[start : start + 900])
+        client.log_artifacts(run, str(folder), "board")
+        client.set_terminated(run, "FINISHED")
+
     def _read(self, folder: TrialFolder) -> tuple[list[dict[str, Any]], int, str | None, str]:
         """Curve rows, number of steps, when the first attempt started, and how the trial stands."""
         if folder.done:
@@ -224,6 +237,25 @@ class Mirror:
         end = datetime.fromisoformat(done["attempts"][-1]["ended"])
         client.set_tag(run, "outcome", done["status"])
         client.set_terminated(run, _STATUS[done["status"]], end_time=int(end.timestamp() * 1000))
+
+
+def board_metrics(board: dict[str, Any]) -> dict[str, float]:
+    """A leaderboard's figures under names such as `mix-nano/smebu/delta_loss/mean`."""
+    wanted = (
+        "val_loss",
+        "delta_loss",
+        "max_vio_global",
+        "max_vio_batch",
+        "dead_experts",
+        "overflow",
+        "overhead",
+        "rank",
+    )
+    flat: dict[str, float] = {}
+    for row in board["rows"]:
+        chosen = {key: row[key] for key in wanted if key in row}
+        flat |= flatten(chosen, f"{row['task']}/{row['strategy']}/")
+    return {re.sub(r"[^\w\-. :/]", "_", key): value for key, value in flat.items()}
 
 
 def parameters(definition: dict[str, Any]) -> dict[str, Any]:

@@ -73,14 +73,23 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
 @click.argument("suite")
 @click.option("--out", metavar="DIR", help="Where to write (default: reports/SUITE under the home).")
 @click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
+@click.option(
+    "--tracking",
+    type=click.Choice(["mlflow", "none"]),
+    default="mlflow",
+    show_default=True,
+    help="Also put the board into the suite's run in MLflow.",
+)
 @json_option
 @home_option
-def report(suite: str, out: str | None, hardware: str | None, as_json: bool, home: str | None) -> None:
+def report(suite: str, out: str | None, hardware: str | None, tracking: str, as_json: bool, home: str | None) -> None:
     """Write SUITE's leaderboard: leaderboard.json, .md, .csv, and index.html, one page that needs no network."""
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
     target = Path(out) if out else folder / "reports" / suite
     board = write_report(manifest, folder, target, hardware)
+    if tracking == "mlflow":
+        send_board(board, folder, target)
     if as_json:
         print_json(board)
         return
@@ -88,6 +97,22 @@ def report(suite: str, out: str | None, hardware: str | None, as_json: bool, hom
 
     click.echo(leaderboard_markdown(board))
     click.echo(f"written: {target / 'index.html'}", err=True)
+
+
+def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
+    """The board into MLflow, where there is one; a server's trouble is a remark, not a failure."""
+    import os
+
+    from suite.tracking import Mirror, redacted
+
+    if not (os.environ.get("MLFLOW_TRACKING_URI") or (home / "mlflow.db").exists()):
+        return
+    mirror = Mirror(home)
+    try:
+        mirror.log_board(board, target)
+    except Exception as error:  # whatever the client raises means the same: not now
+        said = f"{type(error).__name__}: {first_line(error)}"
+        click.echo(f"MLflow at {redacted(mirror.uri)} has not received the board ({said})", err=True)
 
 
 def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: str | None) -> dict[str, Any]:
