@@ -62,8 +62,8 @@ def test_base_training_is_the_optimal_assignment(experts, function):
 def test_base_maximises_scores_not_gates():
     """STRATEGIES §5: the sum of h · w_e, before σ; four tokens where the two optima differ.
 
-    Scores (9, 6), (1, −1), each twice. Assigning by h · w_e a saturated pair parts: moving a (9, 6) token costs 3,
-    a (1, −1) token 2, so the second pair moves. By σ it would be .0024 against .462: the first pair would move.
+    Scores (9, 6), (1, −1), each twice; two tokens must take expert 1. By h · w_e a (9, 6) token loses 3 there, a
+    (1, −1) token 2, so the second pair goes. By σ the losses would be .0024 and .462, and the first pair would go.
     """
     routing, _ = route(build("base", 2, 1), [[9.0, 6.0], [9.0, 6.0], [1.0, -1.0], [1.0, -1.0]])
     assert routing.expert_A.tolist() == [0, 0, 1, 1]

@@ -83,6 +83,16 @@ def test_gradient_of_the_gates(k, function):
     np.testing.assert_allclose(hidden.grad.numpy(), slope(task, logits), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", sorted(set(registry.available()) - {"dense"}))
+def test_the_layers_scale_multiplies_every_gate(name):
+    """STRATEGIES §1 [P]: gate × route_scale (Trinity's 2.448); the same choice, the same for every rule."""
+    counts = torch.arange(1.0, 41.0)
+    plain, scaled = (
+        gates_of(route(build(name, 8, 2, scale=scale, counts=counts), draw(16, 8))[0], 16, 8) for scale in (1.0, 2.448)
+    )
+    np.testing.assert_allclose(scaled, 2.448 * plain, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("experts", "k"), [(4, 1), (16, 4), (64, 8)])
 def test_dense_sends_every_token_to_all_of_its_experts(experts, k):
     """STRATEGIES' roster: equal active FLOPs, so K experts with gate 1 for every token, in training and at eval."""
