@@ -43,7 +43,7 @@ class Case:
     @property
     def label(self) -> str:
         """The strategy and what of its configuration the study sets."""
-        return " ".join([self.strategy, *(f"{key}={value:g}" for key, value in self.config.items())])
+        return " ".join([self.strategy, *(f"{key}={value}" for key, value in self.config.items())])
 
     def run(self, seed: int) -> BenchResult:
         cls = get(self.strategy)

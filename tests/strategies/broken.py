@@ -110,6 +110,31 @@ class ReturnsNaN(Sound):
         return routing
 
 
+@caught_by("routes")
+class ListsExpertByExpert(Sound):
+    """Right assignments, but not in the order that `per_token` promises."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        order_A = routing.expert_A.argsort(stable=True)
+        routing.token_A, routing.expert_A = routing.token_A[order_A], routing.expert_A[order_A]
+        routing.gate_A = routing.gate_A[order_A]
+        return routing
+
+
+@caught_by("routes")
+class ForgetsLogits(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.logits_TE = None
+        return routing
+
+
+@caught_by("seed")
+class NotFixed(Sound):
+    fixed_rule = True
+
+
 @caught_by("seed")
 class GlobalRandomness(Sound):
     """The draw changes nothing of its own, but every parameter that the engine draws after it."""
@@ -133,6 +158,20 @@ class MovesInEval(Sound):
         if not self.training:
             self.bias_E -= 1e-3 * count(routing.expert_A, self.spec.num_experts)
         return routing
+
+
+@caught_by("eval")
+class CountsEvaluations(Sound):
+    """Its state is untouched, but its next update is not."""
+
+    evaluated = 0
+
+    def route(self, hidden_TD, tokens_T, context):
+        self.evaluated += not self.training
+        return super().route(hidden_TD, tokens_T, context)
+
+    def step(self, violation_E):
+        return super().step(violation_E) * (1 + self.evaluated)
 
 
 @caught_by("eval")
@@ -307,6 +346,22 @@ class IdleParameter(SoundTopK):
 
 
 @caught_by("gradients")
+class DetachedLogits(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.logits_TE = routing.logits_TE.detach()
+        return routing
+
+
+@caught_by("gradients")
+class PoolsGradients(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.pooled["scores_E"] = routing.scores_TE.nan_to_num().sum(0)
+        return routing
+
+
+@caught_by("gradients")
 class UndeclaredTraining(SoundTopK):
     task_trains_router = False
 
@@ -348,6 +403,18 @@ class TermInGate(_WithBalance):
         if self.training:
             term = self.balance(routing)
             routing.gate_A = routing.gate_A + (term - term.detach()).nan_to_num()
+        return routing
+
+
+class TermInReportedLoss(_WithBalance):
+    """The gates, and so the reported loss, grow with the term: every gate then depends on the whole batch."""
+
+    name = title = "TermInReportedLoss"
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            routing.gate_A = routing.gate_A * (1 + self.balance(routing).nan_to_num())
         return routing
 
 

@@ -43,6 +43,11 @@ def test_broken_strategy_is_caught_by_the_rule_meant_for_it_and_by_no_other(cls,
     assert int(line) > 0
 
 
+def test_a_term_in_the_reported_loss_breaks_two_rules():
+    failed = [outcome.rule.id for outcome in check(broken.TermInReportedLoss) if outcome.status == "failed"]
+    assert failed == ["eval", "terms"]
+
+
 def test_every_rule_has_a_strategy_that_breaks_it():
     assert set(broken.CAUGHT_BY.values()) == {rule.id for rule in RULES}
     assert [rule.number for rule in RULES] == list(range(1, 16))
