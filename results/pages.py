@@ -81,8 +81,8 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "number": number,
         "percent": percent,
-        "signed": _signed,
-        "relative": lambda value: "–" if value is None else f"{_signed(100 * value, 1)} %",
+        "signed": signed,
+        "relative": lambda value: "–" if value is None else f"{signed(100 * value, 1)} %",
         "thousands": lambda value: "–" if value is None else f"{value:,.0f}",
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True),
         "p_value": _p_value,
@@ -97,7 +97,7 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _signed(value: float | None, digits: int = 4) -> str:
+def signed(value: float | None, digits: int = 4) -> str:
     if value is None:
         return "–"
     shown = f"{value:+.{digits}f}"
