@@ -45,11 +45,6 @@ for pid in $(pgrep -x slurmctld || true) $(pgrep -x slurmd || true); do
     || refuse "process $pid is a $(cat "/proc/$pid/comm") that is not a test cluster's"
 done
 
-mkdir -p "$ROOT"/{etc,run,log,state,dev}
-chmod 755 "$ROOT" "$ROOT"/{etc,run,log,state,dev}
-exec 9>"$ROOT/run/lock"
-flock -w 60 9 || refuse "another start of $ROOT is still at work"
-
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 port_free() { # PORT PIDFILE: free, or held by our own daemon
   pid_of "$2" >/dev/null || ! taken "$1" || refuse "port $1 is in use; choose others with --port"
@@ -58,12 +53,17 @@ port_free "$PORT" "$ROOT/run/slurmctld.pid"
 [ "$ACCOUNTING" = 0 ] || port_free $((PORT + 1)) "$ROOT/run/slurmdbd.pid"
 for ((i = 0; i < NODES; i++)); do port_free $((PORT + 2 + i)) "$ROOT/run/slurmd.n$i.pid"; done
 
+mkdir -p "$ROOT"/{etc,run,log,state,dev}
+chmod 755 "$ROOT" "$ROOT"/{etc,run,log,state,dev}
+exec 9>"$ROOT/run/lock"
+flock -w 60 9 || refuse "another start of $ROOT is still at work"
+
 # --- packages ---------------------------------------------------------------------------------------------------
 need=()
 want() { command -v "$1" >/dev/null || need+=("$2"); } # COMMAND PACKAGE
 want munged munge; want slurmctld slurmctld; want slurmd slurmd; want sbatch slurm-client
 if [ "$ACCOUNTING" = 1 ]; then
-  want slurmdbd slurmdbd; want mariadbd mariadb-server-core; want mariadb mariadb-client-core; want mariadb-install-db mariadb-server
+  want slurmdbd slurmdbd; want mariadbd mariadb-server-core; want mariadb mariadb-client-core
   compgen -G '/usr/lib/*/slurm-wlm/accounting_storage_mysql.so' >/dev/null || need+=(slurm-wlm-mysql-plugin)
 fi
 if [ ${#need[@]} -gt 0 ]; then
@@ -136,6 +136,8 @@ CONF
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=$((PORT + 1))
+# with munge, the "password" is the socket
+AccountingStoragePass=$ROOT/run/munge.socket
 AccountingStorageTRES=gres/gpu
 AccountingStorageEnforce=associations
 CONF
@@ -160,6 +162,12 @@ mv "$CONF.new" "$CONF"
 echo "export SLURM_CONF=$CONF" >"$ROOT/env"
 export SLURM_CONF=$CONF
 
+if [ -n "$WHILE" ] && ! pid_of "$ROOT/run/watch.pid" >/dev/null; then
+  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done; rm -f "$2/run/watch.pid"; exec bash "$3/stop.sh" --root "$2" --purge' \
+    "$ROOT/watch" "$WHILE" "$ROOT" "$HERE" </dev/null >/dev/null 2>&1 9<&- &
+  echo $! >"$ROOT/run/watch.pid"
+fi
+
 # --- daemons: each closes the lock (9<&-), or it would hold it for life --------------------------------------------
 if ! pid_of "$ROOT/run/munged.pid" >/dev/null; then
   [ -s "$ROOT/etc/munge.key" ] || (umask 077; head -c 128 /dev/urandom >"$ROOT/etc/munge.key")
@@ -179,7 +187,7 @@ if [ "$ACCOUNTING" = 1 ]; then
       --skip-networking --innodb-buffer-pool-size=128M --innodb-lock-wait-timeout=900 \
       --log-error="$ROOT/log/mariadb.log" </dev/null >/dev/null 2>&1 9<&- &
     echo $! >"$ROOT/run/mariadbd.pid"
-    for ((t = 0; t < 300; t++)); do mariadb-admin --no-defaults --socket="$db" ping >/dev/null 2>&1 && break; sleep 0.1; done
+    for ((t = 0; t < 300; t++)); do mariadb --no-defaults --socket="$db" -e '' >/dev/null 2>&1 && break; sleep 0.1; done
     mariadb --no-defaults --socket="$db" -e "CREATE DATABASE IF NOT EXISTS slurm_acct_db" \
       || refuse "mariadbd does not answer: $(tail -1 "$ROOT/log/mariadb.log")"
   fi
@@ -200,7 +208,7 @@ StorageLoc=slurm_acct_db
 CONF
     )
     MYSQL_UNIX_PORT="$db" slurmdbd 9<&-
-    for ((t = 0; t < 300; t++)); do sacctmgr -n show cluster >/dev/null 2>&1 && break; sleep 0.1; done
+    for ((t = 0; t < 300; t++)); do timeout 5 sacctmgr -n show cluster >/dev/null 2>&1 && break; sleep 0.1; done
     for what in "cluster equipoise" "account research" "user root account=research"; do
       sacctmgr -i add $what >>"$ROOT/log/sacctmgr.log" 2>&1 || true   # fails when it is there already
     done
@@ -220,9 +228,4 @@ for ((t = 0; t < 300; t++)); do
 done
 [ "$up" -ge "$NODES" ] || refuse "only $up of $NODES nodes came up; see $ROOT/log"
 
-if [ -n "$WHILE" ] && ! pid_of "$ROOT/run/watch.pid" >/dev/null; then
-  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done; rm -f "$2/run/watch.pid"; exec bash "$3/stop.sh" --root "$2" --purge' \
-    "$ROOT/watch" "$WHILE" "$ROOT" "$HERE" </dev/null >/dev/null 2>&1 9<&- &
-  echo $! >"$ROOT/run/watch.pid"
-fi
 say "$NODES nodes are up; source $ROOT/env"

@@ -3,15 +3,20 @@
 A requeued job waits some seconds before it starts again, so the quick scenarios happen side by side.
 """
 
+import contextlib
+import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from slurm_campaign import TOY, Campaign
+from slurm_campaign import ENTRY, TOY, Campaign
+
+from slurm.submit import resubmit
 
 pytestmark = pytest.mark.slurm
 
@@ -218,3 +223,47 @@ def test_a_node_that_dies_gives_its_trials_back(cluster, campaign):
         subprocess.run(["scontrol", "update", "nodename=n0", "state=resume"])  # fails if it is back by itself
     campaign.until(jobs, "done", seconds=200)
     assert len(attempts(jobs[0])) == 2
+
+
+@pytest.mark.slow
+def test_random_kills_and_preemptions_lose_nothing(cluster, campaign):
+    """50 trials over 4 nodes: whatever happens, each ends with the value an undisturbed run has."""
+    chance = random.Random(5)
+    campaign.payload |= {"steps": 80, "seconds": 0.1, "every": 10}
+    campaign.overrides = {"packing": 3, "cpus_per_task": 1, "restarts": 50}
+    jobs = campaign.jobs(*(f"chaos{i:02d}" for i in range(50)))
+    campaign.submit(jobs)
+    done = {"worker killed": 0, "job killed": 0, "signalled": 0, "preempted": 0, "requeued": 0}
+    deadline = time.monotonic() + 400
+    while any(one.state != "done" for one in campaign.status(jobs).values()):
+        assert time.monotonic() < deadline, {k: (s.state, s.why, s.log_tail) for k, s in campaign.status(jobs).items()}
+        time.sleep(chance.uniform(0.3, 1.0))
+        resubmit(jobs, ENTRY, campaign.payload, campaign.profile, campaign.logs)
+        running = sorted({one.job_id for one in campaign.status(jobs).values() if one.state == "running"})
+        if not running or sum(done.values()) >= 60:
+            continue
+        what, victim = chance.choice(list(done)), chance.choice(running)
+        if what == "preempted":
+            extra = ["--nodelist", f"n{chance.randrange(4)}", "--cpus-per-task=2", "--mem=900MB"]
+            subprocess.run(
+                ["sbatch", "--partition=urgent", "--output=/dev/null", *extra, "--wrap", "sleep 1"], check=True
+            )
+        elif what == "signalled":
+            subprocess.run(["scancel", "--signal=USR2", victim], stderr=subprocess.DEVNULL)
+        elif what == "requeued":
+            subprocess.run(["scontrol", "requeue", victim], stderr=subprocess.DEVNULL)
+        else:
+            module = "slurm.worker" if what == "worker killed" else "slurm.launch"
+            pids = processes(victim, module)
+            if not pids:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(pids), signal.SIGKILL)
+        done[what] += 1
+    print(done, sum(len(attempts(job)) for job in jobs), "attempts")
+    assert min(done.values()) >= 3
+    for job in jobs:
+        value = job.key
+        for _ in range(80):
+            value = hashlib.sha256(value.encode()).hexdigest()
+        assert json.loads((job.folder / "record.json").read_text())["value"] == value

@@ -13,6 +13,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 from slurm_campaign import ENTRY, TOY
+from submitit.helpers import DelayedSubmission
 
 from slurm.job import PackedTrials, TrialsFailedError, _job_runs_on
 
@@ -192,3 +193,22 @@ def test_a_job_that_is_being_ended_is_not_requeued(fake, monkeypatch, state, goe
 def test_without_squeue_a_job_is_not_requeued(fake, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     assert _job_runs_on() is False
+
+
+def test_a_signal_that_comes_while_the_job_is_loading_is_kept_until_it_can_be_heeded(tmp_path, fake):
+    fake("scontrol", f'echo "$@" > {tmp_path}/requeued')
+    environ = os.environ | {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "7", "PYTHONSAFEPATH": "1"}
+    with (tmp_path / "out").open("wb") as out:
+        launched = subprocess.Popen([sys.executable, "-m", "slurm.launch", str(tmp_path)], env=environ, stdout=out)
+    deadline = time.monotonic() + 20
+    while b"Loading pickle" not in (tmp_path / "out").read_bytes():  # submitit waits for it, and hears nothing yet
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    launched.send_signal(signal.SIGUSR2)
+    submission = DelayedSubmission(pack(tmp_path, "a"))
+    submission.set_timeout(60, 3)
+    submission.dump(tmp_path / "draft")
+    (tmp_path / "draft").rename(tmp_path / "7_submitted.pkl")
+    assert launched.wait(20) == 255
+    assert (tmp_path / "requeued").read_text() == "requeue 7\n"
+    assert not (tmp_path / "trials").exists()

@@ -13,7 +13,6 @@ import pytest
 
 from slurm import queue
 from slurm.commands import ClusterError
-from slurm.submit import submit
 from slurm.testcluster import TestCluster, UnavailableError
 
 pytestmark = pytest.mark.slurm
@@ -163,15 +162,14 @@ def test_accounting(campaign, monkeypatch):
         campaign.submit(jobs)
         seen = campaign.until(jobs, "done", "failed")
         ids = [one.job_id for one in seen.values()]
-        monkeypatch.setattr(queue, "_from_squeue", lambda ids: {})
-        deadline = time.monotonic() + 15  # sacct lags
-        while {s.state for s in queue.states(ids).values()} != {"COMPLETED", "FAILED"}:
-            assert time.monotonic() < deadline, queue.states(ids)
-            time.sleep(0.5)
-        monkeypatch.undo()
-        os.environ["SLURM_CONF"] = str(running.conf)
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "_from_squeue", lambda ids: {})
+            deadline = time.monotonic() + 15  # sacct lags
+            while {s.state for s in queue.states(ids).values()} != {"COMPLETED", "FAILED"}:
+                assert time.monotonic() < deadline, queue.states(ids)
+                time.sleep(0.5)
         campaign.overrides = {"account": "nosuch"}
         with pytest.raises(ClusterError, match=r"Invalid account or account/partition .*asked for .*account nosuch"):
-            submit(campaign.jobs("c"), "slurm.worker:resolve", {}, campaign.profile, campaign.logs)
+            campaign.submit(campaign.jobs("c"))
     finally:
         running.__exit__(None, None, None)

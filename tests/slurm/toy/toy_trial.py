@@ -1,5 +1,6 @@
 """A trial that only counts, for jobs on the test cluster. What it should do wrong is in the payload, by key."""
 
+import hashlib
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ def _ask(*_):
 
 
 def run(key, folder, payload):
-    """Count to payload["steps"], with a checkpoint on the signal and every `every` steps."""
+    """Hash the key payload["steps"] times, with a checkpoint on the signal and every payload["every"] steps."""
     signal.signal(signal.SIGUSR2, _ask)
     signal.signal(signal.SIGTERM, _ask)
     if payload.get("mischief", {}).get(key) == "deaf":
@@ -24,7 +25,7 @@ def run(key, folder, payload):
     mischief = payload.get("mischief", {}).get(key, "")
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.json"
-    start = json.loads(checkpoint.read_text())["step"] if checkpoint.exists() else 0
+    start, value = json.loads(checkpoint.read_text()).values() if checkpoint.exists() else (0, key)
     history = folder / "attempts.jsonl"
     with history.open("a") as file:
         node = os.environ.get("SLURMD_NODENAME")
@@ -42,12 +43,15 @@ def run(key, folder, payload):
         _status(folder, step, payload["steps"])
         if mischief == "die" or (mischief == "die once" and start == 0 and step == 3):
             if mischief == "die once":
-                checkpoint.write_text(json.dumps({"step": step}))
+                _checkpoint(folder, step, value)
             os.kill(os.getpid(), signal.SIGKILL)
         if _asked:
-            checkpoint.write_text(json.dumps({"step": step}))
+            _checkpoint(folder, step, value)
             print("interrupted at", step)
             sys.exit(75)
+        if step and step % payload.get("every", 1000) == 0:
+            _checkpoint(folder, step, value)
+        value = hashlib.sha256(value.encode()).hexdigest()
         time.sleep(payload.get("seconds", 0.0))
     import tasks
 
@@ -61,6 +65,7 @@ def run(key, folder, payload):
         "OMP_NUM_THREADS",
     )
     said = {
+        "value": value,
         "environ": {name: os.environ.get(name) for name in (*names, *payload.get("show", []))},
         "cwd": os.getcwd(),
         "tasks": tasks.__file__,
@@ -73,6 +78,12 @@ def run(key, folder, payload):
     draft = folder / ".record"
     draft.write_text(json.dumps(said))
     draft.rename(folder / "record.json")
+
+
+def _checkpoint(folder: Path, step: int, value: str) -> None:
+    draft = folder / f".checkpoint.{os.getpid()}"
+    draft.write_text(json.dumps({"step": step, "value": value}))
+    draft.rename(folder / "checkpoint.json")
 
 
 def _status(folder: Path, step: int, steps: int) -> None:
