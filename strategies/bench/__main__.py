@@ -21,7 +21,7 @@ def main() -> int:
         return 2
     for study in wanted:
         rows = run_study(study, range(options.seeds), lambda line: print(line, file=sys.stderr, flush=True))
-        print(f"### {study.title} (`{study.name}`)\n\n{markdown(rows)}\n", flush=True)
+        print(f"### {study.title} (`{study.name}`)\n\n{markdown(study, rows)}\n", flush=True)
     return 0
 
 

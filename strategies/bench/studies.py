@@ -19,6 +19,7 @@ MEASURES = (
     "max_vio",
     "floor",
     "max_vio_global",
+    "floor_global",
     "peak",
     "steps_to_balance",
     "steps_to_recover",
@@ -57,6 +58,7 @@ class Study:
     name: str
     title: str
     vary: str  # the setting that is run through
+    columns: list[str]  # the measures that its table shows
     cases: list[Case]
 
 
@@ -89,7 +91,7 @@ def _study(name: str, entry: Mapping[str, Any]) -> Study:
                 settings = _settings({**entry["settings"], vary: value})
                 published = arm.get("published", {}).get(value, {})
                 cases.append(Case(arm["strategy"], config, settings, value, published))
-    return Study(name, entry["title"], vary, cases)
+    return Study(name, entry["title"], vary, entry["columns"], cases)
 
 
 def _product(config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -130,13 +132,13 @@ def run_study(
     return rows
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table, `mean ± sd` over seeds; columns that are empty throughout are left out."""
-    fixed = [key for key in rows[0] if not key.startswith(MEASURES)]
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [(key, _plain(key)) for key in fixed]
-    for measure in MEASURES:
-        if any(row[measure] is not None for row in rows):
-            columns.append((HEADINGS.get(measure, measure), _measured(measure)))
+def markdown(study: Study, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A study's rows as a Markdown table: its measures as `mean ± sd` over seeds, with what was published beside."""
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
+        (key, _plain(key)) for key in ("label", study.vary, "n")
+    ]
+    for measure in study.columns:
+        columns.append((HEADINGS.get(measure, measure), _measured(measure)))
         if any(row[f"{measure}_published"] is not None for row in rows):
             columns.append(("published", _plain(f"{measure}_published")))
     lines = [[heading for heading, _ in columns], ["---"] * len(columns)]
@@ -148,6 +150,7 @@ HEADINGS = {
     "max_vio": "MaxVio_batch",
     "floor": "noise floor",
     "max_vio_global": "MaxVio_global",
+    "floor_global": "its floor",
     "steps_to_balance": "steps to < 0.5",
     "steps_to_recover": "steps to recover",
     "bias_step": "mean abs Δb",

@@ -16,7 +16,7 @@ from strategies import Routing, Strategy
 from strategies.bench import noise_floor, run
 from strategies.bench.__main__ import main
 from strategies.bench.source import Synthetic
-from strategies.bench.studies import find, markdown, run_study, studies
+from strategies.bench.studies import MEASURES, find, markdown, run_study, studies
 from strategies.contract import LayerSpec
 from strategies.registry import get, make_config
 
@@ -219,6 +219,7 @@ def test_every_study_names_known_strategies_parameters_and_settings():
     found = studies()
     assert {"toy", "momentum", "kappa", "rate", "experts"} <= set(found)
     for study in found.values():
+        assert set(study.columns) <= set(MEASURES)
         for case in study.cases:
             make_config(get(case.strategy), case.config)
             assert case.settings["tokens"] * case.settings["top_k"] >= case.settings["experts"]
@@ -230,15 +231,15 @@ def test_a_study_is_summed_up_over_seeds():
     study = find("experts")
     case = study.cases[0]
     case.settings.update(tokens=64, steps=10)
-    small = type(study)("small", "Small", "experts", [case])
+    small = type(study)("small", "Small", "experts", ["max_vio", "flip_rate"], [case])
     (row,) = run_study(small, seeds=[0, 1])
     values = [case.run(seed).max_vio for seed in (0, 1)]
     assert row["label"] == "sign_bias rate=0.001"
     assert row["n"] == 2
     assert row["max_vio"] == pytest.approx(sum(values) / 2)
     assert row["max_vio_sd"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
-    table = markdown([row]).splitlines()
-    assert table[0].startswith("| label | experts | n | MaxVio_batch | noise floor |")
+    table = markdown(small, [row]).splitlines()
+    assert table[0] == "| label | experts | n | MaxVio_batch | flip rate |"
     assert table[2].startswith("| sign_bias rate=0.001 | 8 | 2 | ")
     assert f"{row['max_vio']:.3g} ± " in table[2]
 
