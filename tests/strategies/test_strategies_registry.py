@@ -167,7 +167,10 @@ def test_a_plugin_is_loaded_and_found(own, tmp_path):
     assert own.build(cls, layer()).config.rate == 1e-3
 
 
-def test_loading_a_plugin_again_replaces_it(own, tmp_path):
+def test_loading_a_plugin_again_replaces_it(own, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", False
+    )  # same size, same second: a cached compilation would be stale
     file = write(tmp_path, RULE.format(name="mine"))
     (first,) = own.load_plugin(file)
     write(tmp_path, RULE.format(name="ours"))
