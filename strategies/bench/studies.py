@@ -170,6 +170,11 @@ def _measured(measure: str) -> Callable[[Mapping[str, Any]], str]:
         mean, sd = row[measure], row[f"{measure}_sd"]
         if mean is None:
             return "–"
-        return f"{mean:.3g}" if not sd else f"{mean:.3g} ± {sd:.1g}"
+        return _digits(mean, 3) if not sd else f"{_digits(mean, 3)} ± {_digits(sd, 1)}"
 
     return cell
+
+
+def _digits(value: float, count: int) -> str:
+    """So many significant digits, without an exponent where it can be helped."""
+    return f"{float(f'{value:.{count}g}'):g}"

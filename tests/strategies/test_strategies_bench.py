@@ -244,6 +244,16 @@ def test_a_study_is_summed_up_over_seeds():
     assert f"{row['max_vio']:.3g} ± " in table[2]
 
 
+def test_cells_keep_their_significant_digits():
+    study = find("kappa")
+    row = {"label": "x", "drift": "static", "n": 3}
+    for measure in MEASURES:
+        row |= {measure: 1234.5, f"{measure}_sd": 41.7, f"{measure}_published": None}
+    row |= {"floor": None, "bias_step": 9.637e-4, "bias_step_sd": None, "bias_step_published": 9.6e-4}
+    cells = markdown(study, [row]).splitlines()[2]
+    assert cells == "| x | static | 3 | 1230 ± 40 | – | 1230 ± 40 | 0.000964 | 0.00096 | 1230 ± 40 | 1230 ± 40 |"
+
+
 def test_an_unknown_study_is_a_usage_error(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["bench", "momentun"])
     assert main() == 2
