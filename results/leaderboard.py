@@ -11,7 +11,7 @@ from results.power import ALPHA, MIN_SEEDS, smallest_p
 from results.records import Outcome, Records, check_manifest
 from results.rows import delta, row
 from results.statistics import Paired, paired_many
-from results.verdict import Family, Verdict, verdicts
+from results.verdict import Decision, Family, Verdict, verdicts
 
 Board = dict[str, Any]
 
@@ -96,7 +96,7 @@ def _judge(
         arm: delta(entry.summary, verdict)
         for arm, entry, verdict in zip(compared, family, verdicts(family, margin), strict=True)
     }
-    own = Verdict("baseline", None, None, None, False, None, "what the others are compared with")
+    own = Verdict(Decision("baseline", None, None, None, False), "what the others are compared with")
     n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
     judged[manifest["baseline"]] = delta(Paired(n, 0.0 if n else None), own)
     return judged
@@ -156,6 +156,17 @@ def _warnings(
         said.append(
             f"With {fewest} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
             f"(smallest p {smallest_p(fewest, arms):.3f}); verdicts rest on the t test."
+        )
+    narrow = [
+        f"{entry['arm']} on {entry['task']}"
+        for entry in rows
+        if entry["delta_loss"]["verdict"] in ("better", "worse")
+        and entry["margin"] < (entry["delta_loss"]["sd"] or 0) / 2
+    ]
+    if narrow:
+        said.append(
+            f"The margin is under half the spread of a paired difference for {', '.join(narrow)}: these verdicts "
+            f"lean on differences that are not skewed (see docs/calibration.md)."
         )
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")

@@ -91,6 +91,7 @@ def measured(finished: Sequence[Outcome]) -> dict[str, Any]:
 
 def delta(summary: Paired, verdict: Verdict) -> dict[str, Any]:
     """The row's comparison with the baseline."""
+    decision = verdict.decision
     return {
         "mean": summary.mean,
         "ci_low": summary.ci_low,
@@ -99,15 +100,15 @@ def delta(summary: Paired, verdict: Verdict) -> dict[str, Any]:
         "bootstrap_high": summary.bootstrap_high,
         "sd": summary.sd,
         "p_t": summary.p_t,
-        "p_adjusted": verdict.p_adjusted,
+        "p_adjusted": decision.p_adjusted,
         "p_sign_flip": summary.p_sign_flip,
-        "p_sign_flip_adjusted": verdict.p_sign_flip_adjusted,
-        "p_tie": verdict.p_tie,
-        "disagreement": verdict.disagreement,
+        "p_sign_flip_adjusted": decision.p_sign_flip_adjusted,
+        "p_tie": decision.p_tie,
+        "disagreement": decision.disagreement,
         "hedges_g": summary.hedges_g,
         "n": summary.n,
         "seeds_to_decide": verdict.seeds_to_decide,
-        "verdict": verdict.word,
+        "verdict": decision.word,
         "words": verdict.words,
     }
 

@@ -30,56 +30,88 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One word, the adjusted p behind it, and why."""
+class Decision:
+    """One word, and the tests behind it."""
 
     word: str
     p_adjusted: float | None  # of the t test, Holm
     p_sign_flip_adjusted: float | None  # of the exact test, Holm
     p_tie: float | None  # of the two one-sided tests; not adjusted
     disagreement: bool  # the exact test could have reached 0.05 and contradicts the t test
-    seeds_to_decide: int | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A decision, why, and for an open one the number of seeds that would decide."""
+
+    decision: Decision
     words: str
+    seeds_to_decide: int | None = None
 
 
 def verdicts(family: Sequence[Family], margin: float) -> list[Verdict]:
     """Verdicts of every arm compared with one baseline on one task; Holm's adjustment is over this list."""
+    decisions = decide(family, margin)
+    return [_explained(arm, decision, margin, len(family)) for arm, decision in zip(family, decisions, strict=True)]
+
+
+def decide(family: Sequence[Family], margin: float) -> list[Decision]:
+    """The same without the words."""
     p_adjusted = holm([arm.summary.p_t for arm in family])
     flip_adjusted = holm([arm.summary.p_sign_flip for arm in family])
     return [
-        _verdict(arm, p, flip, margin, len(family))
+        _decision(arm, p, flip, margin, len(family))
         for arm, p, flip in zip(family, p_adjusted, flip_adjusted, strict=True)
     ]
 
 
-def _verdict(arm: Family, p: float | None, flip: float | None, margin: float, arms: int) -> Verdict:
+def _decision(arm: Family, p: float | None, flip: float | None, margin: float, arms: int) -> Decision:
     summary = arm.summary
     p_tie = tost(summary, margin)
-    if arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0:
-        words = f"every seed diverged ({arm.diverged} of {arm.planned}); {arm.reference}'s none"
-        return Verdict("worse", None, None, None, False, None, words)
-    if summary.n < MIN_SEEDS or summary.mean is None or summary.sd is None or p is None or flip is None:
-        words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
-        return Verdict("indicative", p, flip, p_tie, False, None, words + _divergence(arm))
+    if _all_diverged(arm):
+        return Decision("worse", None, None, None, False)
+    if summary.n < MIN_SEEDS or summary.mean is None or p is None or flip is None:
+        return Decision("indicative", p, flip, p_tie, False)
     different = p < ALPHA
     disagreement = _disagree(different, summary, flip, arms)
-    word, words = "undecided", ""
-    if disagreement:
-        words = f"the t test and the exact test disagree (adjusted p {p:.2g} and {flip:.2g})"
-    elif different and _beyond(summary, margin):
-        word = "better" if summary.mean < 0 else "worse"
-        words = f"{abs(summary.mean):.4f} nats/token {'lower' if summary.mean < 0 else 'higher'}, adjusted p {p:.2g}"
-    elif p_tie is not None and p_tie < ALPHA:
-        word, words = "tie", f"within ±{margin:.4g} nats/token"
+    word = "undecided"
+    if not disagreement:
+        if different and _beyond(summary, margin):
+            word = "better" if summary.mean < 0 else "worse"
+        elif p_tie is not None and p_tie < ALPHA:
+            word = "tie"
     if arm.diverged and word in ("better", "tie"):
-        word, words = "undecided", f"{words}, but an arm that diverges cannot be {word!r}"
+        word = "undecided"  # the finished seeds alone would flatter an arm that diverges
+    return Decision(word, p, flip, p_tie, disagreement)
+
+
+def _explained(arm: Family, decision: Decision, margin: float, arms: int) -> Verdict:
+    summary, mean, sd = arm.summary, arm.summary.mean, arm.summary.sd
     needed = None
-    if word == "undecided" and not words:
-        needed = seeds_needed(summary.mean, summary.sd, arms, margin)
-        about = f"about {max(needed, summary.n + 1)} seeds" if needed else "more seeds than anybody should pay for"
-        words = f"neither a difference nor a tie is shown; {about} would decide, if the estimate holds"
+    if _all_diverged(arm):
+        return Verdict(decision, f"every seed diverged ({arm.diverged} of {arm.planned}); {arm.reference}'s none")
+    if decision.word == "indicative" or mean is None or sd is None:
+        words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
+    elif decision.disagreement:
+        p, flip = decision.p_adjusted, decision.p_sign_flip_adjusted
+        words = f"the t test and the exact test disagree (adjusted p {p:.2g} and {flip:.2g})"
+    elif decision.word in ("better", "worse"):
+        lower = "lower" if mean < 0 else "higher"
+        words = f"{abs(mean):.4f} nats/token {lower}, adjusted p {decision.p_adjusted:.2g}"
+    elif decision.word == "tie":
+        words = f"within ±{margin:.4g} nats/token"
+    elif arm.diverged and (_beyond(summary, margin) or (decision.p_tie or 1) < ALPHA):
+        words = "an arm that diverges can neither be better nor tie, whatever its other seeds say"
+    else:
+        needed = seeds_needed(mean, sd, arms, margin)
         needed = max(needed, summary.n + 1) if needed else None
-    return Verdict(word, p, flip, p_tie, disagreement, needed, words + _divergence(arm))
+        about = f"about {needed} seeds" if needed else "more seeds than anybody should pay for"
+        words = f"neither a difference nor a tie is shown; {about} would decide, if the estimate holds"
+    return Verdict(decision, words + _divergence(arm), needed)
+
+
+def _all_diverged(arm: Family) -> bool:
+    return arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0
 
 
 def _disagree(different: bool, summary: Paired, flip_adjusted: float, arms: int) -> bool:

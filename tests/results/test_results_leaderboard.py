@@ -186,6 +186,13 @@ def test_what_the_exact_test_cannot_reach_is_said(tmp_path):
     assert any("6 seeds and 5 arms the exact test cannot reach 0.05" in warning for warning in board["warnings"])
 
 
+def test_a_margin_too_narrow_to_protect_is_said(tmp_path):
+    board, _, _ = board_of(tmp_path / "narrow", margin=0.0)
+    assert any("bias on mix-nano" in warning for warning in board["warnings"])
+    board, _, _ = board_of(tmp_path / "wide")
+    assert not any("half the spread" in warning for warning in board["warnings"])
+
+
 def test_one_seed_and_no_record_at_all_have_answers(tmp_path):
     board, _, _ = board_of(tmp_path / "one", seeds=1)
     assert rows_of(board)["bias"]["delta_loss"]["ci_low"] is None

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from results.statistics import (
     bca_interval,
@@ -53,6 +54,14 @@ def _signings(n):
 
 def test_smallest_sign_flip_p_is_two_over_two_to_the_n():
     assert paired([1, 2, 3, 4, 5, 6]).p_sign_flip == pytest.approx(2 / 64)
+
+
+def test_sign_flip_is_scipys():
+    values = np.random.default_rng(0).lognormal(0, 1, (5, 9)) - 1.2
+    theirs = stats.permutation_test(
+        (values,), np.mean, permutation_type="samples", n_resamples=np.inf, axis=1, vectorized=True
+    )
+    assert sign_flip_p(values) == pytest.approx(np.minimum(theirs.pvalue, 1))
 
 
 def test_sign_flip_beyond_exact_is_close_to_exact():

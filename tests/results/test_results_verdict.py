@@ -1,5 +1,7 @@
 """Which word a row gets, case by case."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,10 +16,11 @@ def spread(mean, sd, n=10):
 
 
 def one(differences, margin=0.005, others=0, **options):
-    """The verdict of one arm in a family with `others` arms that show nothing."""
+    """The decision on one arm, with its words, in a family with `others` arms that show nothing."""
     options.setdefault("planned", len(differences))
     nothing = [Family(paired(spread(0, 1)), planned=10) for _ in range(others)]
-    return verdicts([Family(paired(differences), **options), *nothing], margin)[0]
+    verdict = verdicts([Family(paired(differences), **options), *nothing], margin)[0]
+    return SimpleNamespace(**vars(verdict.decision), words=verdict.words, seeds_to_decide=verdict.seeds_to_decide)
 
 
 @pytest.mark.parametrize(
