@@ -208,6 +208,8 @@ def sampled_max_vio(tokens, experts, k, draws, seed=0):
         (1_000_000, 64, 1),
         (1_000_000, 8, 4),
         (50_000_000, 32, 2),
+        (512, 256, 1),
+        (2048, 256, 1),
     ],
 )
 def test_noise_floor_against_brute_force(tokens, experts, k):
