@@ -5,6 +5,7 @@ Shapes: T tokens, E experts, A assignments, C tokens per expert, N bins, D width
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +90,7 @@ class ThresholdStrategy(Strategy):
     def _heights(self, logits_TE: Tensor) -> Tensor:
         logits_TE = logits_TE.detach()
         if self.spec.score == "softmax":
-            logits_TE = logits_TE.log_softmax(dim=-1) + torch.tensor(self.spec.num_experts).log()
+            logits_TE = logits_TE.log_softmax(dim=-1) + math.log(self.spec.num_experts)
         return logits_TE.sigmoid()
 
     def _observed(self, routing: Routing, heights_TE: Tensor) -> Routing:
