@@ -164,8 +164,8 @@ def bias_health(bias_SLE: ArrayLike, tail: int) -> dict[str, float]:
     """How a selection bias behaves: size, common mode, step, sign flips and spread at the end of training.
 
     `flip_rate` is the share of consecutive moves of opposite sign (0.5 is a coin, 1 an oscillation), over the tail;
-    pairs in which one move is zero count for neither. `spread` (over experts, at the end) and `tail_std` (over time) are
-    taken without the common mode, which changes no routing; `mean_abs_step` is of the bias as it is.
+    pairs in which one move is zero count for neither. `spread` (over experts, at the end) and `tail_std` (over time)
+    are taken without the common mode, which changes no routing; `mean_abs_step` is of the bias as it is.
     """
     bias = np.asarray(bias_SLE, dtype=np.float64)
     end = bias[-tail:]

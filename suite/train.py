@@ -60,6 +60,11 @@ class Training:
         if strategy_registry.source_digest(cls) != config["strategy"]["source"]:
             raise ValueError(f"strategy {cls.name}: its code has changed since this trial was planned; plan it again")
         self.task = Task.model_validate(self.definition["task"])
+        micro = self.task.rung.batch_sequences // self.task.rung.micro_batches
+        if micro % world.size:
+            raise ValueError(
+                f"{world.size} processes cannot share a micro-batch of {micro} sequences; expected a divisor of {micro}"
+            )
         if self.task.resolved() != config["task"]:
             raise ValueError(f"task {self.task.name}: it has changed since this trial was planned; plan it again")
         self.rung = self.task.rung
@@ -171,11 +176,19 @@ class Training:
                 if self._flush() is not None:
                     return "diverged"
                 self._checkpoint_if_due()
-            if should_stop():
+            if self._all_stop(should_stop):
                 self._flush()
                 self.save()
                 raise Interrupted(f"stopped at step {self.step} of {rung.steps}; run it again to resume")
         return "finished"
+
+    def _all_stop(self, should_stop: Callable[[], bool]) -> bool:
+        """Whether to stop now. Several ranks agree on it, at flushes only: one that stopped alone would hang the rest."""
+        if self.world.size == 1:
+            return should_stop()
+        if self.step % FLUSH_EVERY:
+            return False
+        return bool(self.world.sum(torch.tensor(float(should_stop()), device=self.device)) > 0)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
