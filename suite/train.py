@@ -183,7 +183,7 @@ class Training:
         return "finished"
 
     def _all_stop(self, should_stop: Callable[[], bool]) -> bool:
-        """Whether to stop now. Several ranks agree on it, at flushes only: one that stopped alone would hang the rest."""
+        """Whether to stop now. Several ranks agree, at flushes only: one that stopped alone would hang the rest."""
         if self.world.size == 1:
             return should_stop()
         if self.step % FLUSH_EVERY:

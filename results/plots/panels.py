@@ -82,7 +82,8 @@ def grid(
         for x, value in zip(at_x, ticks_x, strict=True):
             rules.add((left + x, low), (left + x, low + tall))
             if i + columns >= count:
-                ax.text(left + x, low - 0.05, compact(value), ha="center", va="top", fontsize=7.5, color=MUTED)
+                side = "left" if x < 0.1 else "right" if x > wide - 0.1 else "center"  # neighbours must not touch
+                ax.text(left + x, low - 0.05, compact(value), ha=side, va="top", fontsize=7.5, color=MUTED)
         for y, value in zip(at_y, ticks_y, strict=True):
             rules.add((left, low + y), (left + wide, low + y))
             if column == 0:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from results.expert_parallel import sweep
 from results.plots import balance, biases, curves, devices, loads
 from results.plots.picture import Picture, picture, spoken
-from results.plots.sources import Evidence
+from results.plots.sources import MAX_SEEDS, Evidence
 from results.plots.style import OVERLAY, ArmStyle
 
 READINGS = {"zero_in_window": "no token in a window", "below_1_percent": "load < 1 %", "functional": "functionally"}
@@ -39,7 +39,7 @@ def _losses(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, 
     table, base = evidence.evaluations, board["baseline"]
     if table.empty:
         return
-    seeds = _seeds(table)
+    seeds = _seeds(table, rows)
     behind = _behind(table, styles, base)
     final = table[~table["diverged"].astype(bool)].sort_values("step").groupby(["arm", "seed"]).tail(1)
     means = final.groupby("arm")["val_loss"].mean()
@@ -65,7 +65,7 @@ def _trade_off(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
     joined = families(manifest)
     caption = (
         "Held-out loss against MaxVio on the held-out set; lower and further left is better. Large points: means over "
-        f"seeds; small ones: single seeds ({_seeds(points)}). "
+        f"seeds; small ones: single seeds ({_seeds(points, rows)}). "
         + ("Lines join one strategy at several values of its knob. " if joined else "")
         + (f"Grey: the noise floor, {floor:.3f}." if floor else "")
     )
@@ -90,8 +90,8 @@ def _violation(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
         return
     floor = _floor(rows, "batch")
     caption = (
-        f"MaxVio of each step's batch, mean over layers and over seeds ({_seeds(table)}), logarithmic; band: 95 % "
-        f"t interval. {_behind(table, styles, board['baseline'])}"
+        f"MaxVio of each step's batch, mean over layers and over seeds ({_seeds(table, rows)}), logarithmic; "
+        f"band: 95 % t interval. {_behind(table, styles, board['baseline'])}"
         + (f" Noise floor: what sampling alone gives a balanced router, {floor:.3f}." if floor else "")
     )
     said = [
@@ -202,10 +202,13 @@ def _devices(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence,
     )
 
 
-def _seeds(table: pd.DataFrame) -> str:
+def _seeds(table: pd.DataFrame, rows: Sequence[Row]) -> str:
+    """How many seeds a curve rests on, and whether the suite has more."""
     counts = table.groupby("arm")["seed"].nunique()
     low, high = int(counts.min()), int(counts.max())
-    return f"n = {high}" if low == high else f"n = {low} to {high}"
+    said = f"n = {high}" if low == high else f"n = {low} to {high}"
+    planned = max(len(row["seeds"]) for row in rows)
+    return f"{said}, the first of {planned}" if high == MAX_SEEDS < planned else said
 
 
 def _behind(table: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str) -> str:
