@@ -37,7 +37,7 @@ class PackedTrials:
     entry: str  # "package.module:function"
     keys: tuple[str, ...]
     folders: tuple[str, ...]
-    payload: str  # JSON
+    payload: str  # path of a JSON file
     logs: str
     signal_delay: int  # seconds between the signal and the end
     restarts: int
@@ -89,7 +89,8 @@ class PackedTrials:
         if _rank() == 0:
             (folder / "failure.json").unlink(missing_ok=True)
         name = f"{key}.log" if _rank() == 0 else f"{key}.{_rank()}.log"
-        command = [sys.executable, "-P", "-u", "-m", "slurm.worker", self.entry, key, str(folder), str(os.getpid())]
+        told = [self.entry, key, str(folder), self.payload, str(os.getpid())]
+        command = [sys.executable, "-P", "-u", "-m", "slurm.worker", *told]
         environ = self._environ | self._device(index)
         with (Path(self.logs) / name).open("ab") as log:
             attempt = int(os.environ.get("SLURM_RESTART_COUNT", 0)) + 1
@@ -98,16 +99,11 @@ class PackedTrials:
             # the child inherits a mask that holds signals back until it listens
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             try:
-                worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environ)
-                self._running[index] = worker
+                self._running[index] = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
+                )
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        assert worker.stdin is not None
-        try:
-            worker.stdin.write(self.payload.encode())
-            worker.stdin.close()
-        except BrokenPipeError:
-            pass  # it is dead already, which `_watch` will see
 
     def _watch(self) -> bool:
         """Wait for the trials; start again those that died without a word. True if one was interrupted."""

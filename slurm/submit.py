@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import getpass
+import hashlib
 import importlib.util
+import io
 import json
 import os
 import re
@@ -25,7 +28,7 @@ from slurm.ledger import Array, Ledger, Place, locked
 from slurm.profiles import Profile, Resources
 from slurm.queue import JobState, states
 from slurm.status import FAILED, read
-from slurm.trials import TrialJob, finished, now
+from slurm.trials import TrialJob, finished, now, write_json
 
 _DEFAULT_ARRAY_SIZE = 1001  # SLURM's own default
 
@@ -81,6 +84,7 @@ def submit(
             return []
         limit = int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE)
         cluster = setting("ClusterName")
+        told = _write_payload(text, logs)
         submitted = []
         for array, resources in _arrays(missing, profile, min(limit, profile.max_array_size or limit)):
             described = _described(array, resources, profile, logs, roots)
@@ -88,7 +92,7 @@ def submit(
             ledger.arrays.append(array)
             ledger.save()
             folders = {job.key: str(job.folder) for job in missing}
-            calls = [_call(entry, keys, folders, text, logs, resources) for keys in array.elements]
+            calls = [_call(entry, keys, folders, told, logs, resources) for keys in array.elements]
             settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
             try:
                 array.job_id = _hand_over(calls, resources, logs, settings)
@@ -180,10 +184,21 @@ def _call(
     )
 
 
+def _write_payload(text: str, logs: Path) -> str:
+    """The payload's file: one for all jobs, whose pickles then stay small."""
+    path = logs / f"payload-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    try:
+        write_json(path, json.loads(text))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written ({error.strerror})") from None
+    return str(path)
+
+
 def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, settings: dict[str, Any]) -> str:
     """sbatch, through submitit; returns the array's id."""
     try:
-        with batch.submission_environment(resources):
+        # submitit prints what sbatch complained of, and raises it too: once is enough
+        with batch.submission_environment(resources), contextlib.redirect_stderr(io.StringIO()):
             handles = batch.Executor(resources, logs, settings).submit_array(calls)
     except (FailedJobError, FailedSubmissionError) as error:
         raise ClusterError(f"the cluster refused the job: {one_line(str(error))}{_hint(error, resources)}") from None

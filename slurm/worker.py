@@ -1,6 +1,6 @@
-"""The process of one trial: `python -P -m slurm.worker ENTRY KEY FOLDER PARENT`, the payload as JSON on standard input.
+"""The process of one trial: `python -P -m slurm.worker ENTRY KEY FOLDER PAYLOAD PARENT`.
 
-The contract with the entry function, `function(key, folder, payload)`:
+PAYLOAD is the path of a JSON file. The contract with the entry function, `function(key, folder, payload)`:
   - it runs the trial of `folder` and returns (None or an exit code), or resumes it from its checkpoint;
   - on SIGUSR2 or SIGTERM, which may come more than once, it writes a checkpoint and exits with 75;
   - an exception is a failure: exit code 1, and `failure.json` if the function left none.
@@ -39,16 +39,15 @@ def resolve(entry: str) -> Callable[[str, Path, dict[str, Any]], int | None]:
 
 
 def main() -> int:
-    entry, key, folder, parent = sys.argv[1:]
+    entry, key, folder, payload, parent = sys.argv[1:]
     for number in SIGNALS:
         signal.signal(number, _not_begun)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by the parent until now
     _end_with(int(parent))
-    payload = json.load(sys.stdin)
     trial = Path(folder)
     code: int | None = 1
     try:
-        code = resolve(entry)(key, trial, payload)
+        code = resolve(entry)(key, trial, json.loads(Path(payload).read_text(encoding="utf-8")))
     except Exception as error:
         traceback.print_exc()
         if not (trial / "failure.json").exists():

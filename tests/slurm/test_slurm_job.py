@@ -28,7 +28,14 @@ def path_of_jobs(monkeypatch):
 
 def pack(tmp_path, *keys, restarts=1, entry=ENTRY, failed=(), **payload):
     folders = tuple(str(tmp_path / "trials" / key) for key in keys)
-    return PackedTrials(entry, keys, folders, json.dumps({"steps": 2} | payload), str(tmp_path), 60, restarts, failed)
+    return PackedTrials(
+        entry, keys, folders, told(tmp_path, **{"steps": 2} | payload), str(tmp_path), 60, restarts, failed
+    )
+
+
+def told(folder, **payload):
+    (folder / "payload.json").write_text(json.dumps(payload))
+    return str(folder / "payload.json")
 
 
 def record(tmp_path, key):
@@ -120,7 +127,7 @@ def test_the_signal_has_checkpoints_written_and_the_trials_resume(tmp_path):
     for key in "ab":
         assert json.loads((tmp_path / "trials" / key / "checkpoint.json").read_text())["step"] > 0
     assert again.failed == ("c",)
-    again.payload = json.dumps({"steps": 5})
+    told(tmp_path, steps=5)
     with pytest.raises(TrialsFailedError, match=r"1 of 3 trials failed: c \(earlier\)"):
         again()
     assert record(tmp_path, "a")
@@ -140,12 +147,10 @@ def test_a_trial_that_ignores_the_signal_is_killed_in_time(tmp_path, monkeypatch
     assert job._running[0].wait(5) == -signal.SIGKILL
 
 
-def worker(tmp_path, parent, entry=ENTRY, **payload):
-    command = [sys.executable, "-P", "-m", "slurm.worker", entry, "a", str(tmp_path / "a"), str(parent)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE)
-    process.stdin.write(json.dumps({"steps": 400, "seconds": 0.05} | payload).encode())
-    process.stdin.close()
-    return process
+def worker(tmp_path, parent, entry=ENTRY):
+    payload = told(tmp_path, steps=400, seconds=0.05)
+    command = [sys.executable, "-P", "-m", "slurm.worker", entry, "a", str(tmp_path / "a"), payload, str(parent)]
+    return subprocess.Popen(command)
 
 
 def test_a_signal_before_the_trial_has_begun_is_an_interruption(tmp_path, monkeypatch):
