@@ -9,16 +9,12 @@ Shapes: T tokens, D width, E experts, F expert width, A assignments, K assignmen
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 
-from torch import Tensor
-
 from suite.backends.dispatch import DispatchPlan, plan_dispatch
-
-ExpertFunction = Callable[[Tensor, DispatchPlan, Tensor, Tensor], Tensor]
+from suite.backends.precision import ExpertFunction, in_autocast_dtype
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,16 @@ class Backend:
     module: str
 
     def load(self) -> ExpertFunction:
-        return import_module(self.module).experts
+        """The function, in autocast's dtype where autocast is on.
+
+        Raises:
+            ValueError: a package it needs is missing or does not work here.
+        """
+        return in_autocast_dtype(import_module(self.module).experts)
+
+    def label(self) -> str:
+        """How records name it: its name, and after it what stands in for extensions that are not there."""
+        return "+".join([self.name, *getattr(import_module(self.module), "STAND_INS", ())])
 
 
 _BACKENDS = {
@@ -38,6 +43,21 @@ _BACKENDS = {
     for backend in (
         Backend("reference", "a plain loop over experts: obviously right, slow", "suite.backends.reference"),
         Backend("grouped", "sort once, then torch's grouped matrix product: CPU and GPU", "suite.backends.grouped"),
+        Backend(
+            "megablocks",
+            "MegaBlocks' dropless experts, fed by our routing: grouped products",
+            "suite.backends.megablocks.grouped",
+        ),
+        Backend(
+            "megablocks-sparse",
+            "the same as block-sparse products: widths that 128 divides",
+            "suite.backends.megablocks.sparse",
+        ),
+        Backend(
+            "megablocks-parallel",
+            "the same with the experts spread over the ranks: all-to-all before and after",
+            "suite.backends.megablocks.parallel",
+        ),
     )
 }
 

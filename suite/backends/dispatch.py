@@ -6,6 +6,7 @@ Shapes: T tokens, E experts, A assignments, K assignments per token.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +20,26 @@ class DispatchPlan:
 
     token_A: Tensor  # int64, the token of each row, rows sorted by expert
     gate_A: Tensor  # float32, the gate of each row
+    routed_gate_A: Tensor  # float32, the gate of each assignment, in the routing's own order
     order_A: Tensor  # int64, the assignment each row was: row r is assignment order_A[r]
     row_A: Tensor | None  # int64, the inverse: the row of assignment a (only if per_token)
     load_E: Tensor  # int64, rows per expert
     ends_E: Tensor  # int32, where each expert's rows end
     per_token: int | None  # K, if every token has exactly K assignments
+
+
+class _Reorder(torch.autograd.Function):
+    """rows[r] = values[order[r]] for a permutation: its gradient is the inverse one, where indexing's would add up."""
+
+    @staticmethod
+    def forward(ctx: Any, values_A: Tensor, order_A: Tensor, row_A: Tensor) -> Tensor:
+        ctx.save_for_backward(row_A)
+        return values_A.index_select(0, order_A)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (row_A,) = ctx.saved_tensors
+        return grads[0].index_select(0, row_A), None, None
 
 
 def plan_dispatch(routing: Routing, num_experts: int) -> DispatchPlan:
@@ -39,11 +55,14 @@ def plan_dispatch(routing: Routing, num_experts: int) -> DispatchPlan:
         row_A = torch.empty_like(order_A)
         row_A[order_A] = torch.arange(len(order_A), device=order_A.device)
         token_A = order_A // routing.per_token
+        gate_A = _Reorder.apply(routing.gate_A, order_A, row_A)
     else:
         token_A = routing.token_A[order_A]
+        gate_A = routing.gate_A.index_select(0, order_A)
     return DispatchPlan(
         token_A=token_A,
-        gate_A=routing.gate_A[order_A],
+        gate_A=gate_A,
+        routed_gate_A=routing.gate_A,
         order_A=order_A,
         row_A=row_A,
         load_E=load_E,

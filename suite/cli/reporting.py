@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,11 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
 @click.command()
 @click.argument("suite")
 @click.option("--out", metavar="DIR", help="Where to write (default: reports/SUITE under the home).")
+@click.option(
+    "--publish",
+    metavar="DIR",
+    help="Write the board with its records to DIR/SUITE, and DIR's index: what `results/published` holds.",
+)
 @click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
 @click.option(
     "--tracking",
@@ -82,21 +88,51 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
 )
 @json_option
 @home_option
-def report(suite: str, out: str | None, hardware: str | None, tracking: str, as_json: bool, home: str | None) -> None:
-    """Write SUITE's leaderboard: leaderboard.json, .md, .csv, and index.html, one page that needs no network."""
+def report(
+    suite: str,
+    out: str | None,
+    publish: str | None,
+    hardware: str | None,
+    tracking: str,
+    as_json: bool,
+    home: str | None,
+) -> None:
+    """Write SUITE's leaderboard: leaderboard.json, .md, .csv, and index.html, one page that needs no network.
+
+    \b
+      equipoise report quick
+      equipoise report standard-cpu --publish results/published
+    """
+    from results.markdown import leaderboard_markdown
+
+    if out and publish:
+        raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
-    target = Path(out) if out else folder / "reports" / suite
+    target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
     board = write_report(manifest, folder, target, hardware)
+    if publish:
+        publish_records(manifest, folder, target)
     if tracking == "mlflow":
         send_board(board, folder, target)
     if as_json:
         print_json(board)
         return
-    from results.markdown import leaderboard_markdown
-
     click.echo(leaderboard_markdown(board))
     click.echo(f"written: {target / 'index.html'}", err=True)
+
+
+def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
+    """The board's records beside it (no checkpoints), and the index over all boards of the folder."""
+    from results import site
+
+    for trial in manifest["trials"]:
+        source, copy = home / "trials" / trial["trial_key"], target / "trials" / trial["trial_key"]
+        for name in ("record.json", "curves.parquet", "load.npz", "failure.json"):
+            if (source / name).exists():
+                copy.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, copy / name)
+    site.write_index(target.parent)
 
 
 def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
