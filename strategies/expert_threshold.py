@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
@@ -45,12 +46,13 @@ class ExpertThreshold(ThresholdStrategy):
 
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)
-        self.warming_up = self.config.warmup > 0  # set anew by `schedule` before each step; inference ignores it
+        self.warming_up: Tensor  # inference ignores it
+        self.register_buffer("warming_up", torch.tensor(self.config.warmup > 0))
 
     def schedule(self, progress: float) -> None:
-        self.warming_up = progress < self.config.warmup
+        self.warming_up.fill_(progress < self.config.warmup)
 
     def route(self, hidden_TD: Tensor, tokens_T: Tensor, context: RouteContext) -> Routing:
-        if self.training and self.warming_up:
+        if self.training and self.config.warmup > 0 and self.warming_up:
             return self.by_choice(hidden_TD, capacity_factor=1.0)
         return self.by_threshold(hidden_TD)

@@ -42,7 +42,9 @@ class Hash(Strategy):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        variant: Literal["random", "balanced", "previous_token", "bigram"] = "random"  # section 3.1's simplest
+        variant: Literal["random", "balanced", "previous_token", "bigram"] = (
+            "random"  # the paper's simplest, and close to its best
+        )
 
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)

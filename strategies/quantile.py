@@ -31,7 +31,7 @@ class Quantile(BiasedSelection):
     title = "Quantile balancing"
     paper = Paper("Moonshot AI, Kimi K3 technical report, section 2.3.3", 2026, "kexue.fm/archives/11619")
     knob = Knob("ema", (0.0, 0.5, 0.75, 0.9, 0.95))
-    balances = Balances(max_vio=0.3, steps=10)
+    balances = Balances(max_vio=0.3, steps=100)
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

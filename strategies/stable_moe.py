@@ -17,9 +17,9 @@ from strategies.router import LinearRouter, RouterInit, choose, count, gates, sc
 
 
 class StableMoE(Strategy):
-    """Two stages (section 3 of the paper).
+    """Two stages.
 
-    Stage 1: the backbone router E_i · h_t chooses; its balance loss is α Σ_i (n_i − n̄)/n̄ Σ_{t∈A_i} σ(s_ti) (eq. 4),
+    Stage 1: the backbone router E_i · h_t chooses; its balance loss is α Σ_i (n_i − n̄)/n̄ Σ_{t∈A_i} σ(s_ti),
     and a distilled router Ê_i · D(x_t), with a word embedding D of its own, learns its choices by cross-entropy.
     Stage 2: D and Ê are frozen and choose; the gate stays σ of the backbone's score, whose centroids keep training.
     A token id then always has the same experts. Both losses are sums over tokens in the paper, divided here by T.
@@ -39,10 +39,10 @@ class StableMoE(Strategy):
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
-        stage_one: float = 0.1  # share of training before the freeze: 6K of 60K steps (section 4.2)
-        balance: float = 0.3  # α, section 4.2
+        stage_one: float = 0.1  # share of training before the freeze: 6K of 60K steps in the paper
+        balance: float = 0.3  # α, the paper's
         distill_factor: float = 1.0  # weight of the distillation loss: 1 in eq. 11, 0.3 in the code's command line
-        embedding_width: int = 50  # width of the word embedding D, section 4.2
+        embedding_width: int = 50  # width of the word embedding D, the paper's
         stage_one_eval: Literal["distilled", "backbone"] = "distilled"  # inference before the freeze; the code's choice
         centroid_init: RouterInit = "orthogonal"  # gain 0.1, the code's; "normal" is the other strategies' own
 

@@ -35,7 +35,7 @@ class Term:
 
 
 def z_loss(routing: Routing, context: RouteContext, top_k: int) -> Tensor:
-    """mean_t (logsumexp_j logits_tj)², ST-MoE (Zoph et al. 2022, arXiv:2202.08906, eq. 5): keeps logits small."""
+    """mean_t (logsumexp_j logits_tj)², ST-MoE (Zoph et al. 2022, arXiv:2202.08906): keeps logits small."""
     assert routing.logits_TE is not None
     return routing.logits_TE.logsumexp(dim=-1).square().mean()
 
