@@ -27,15 +27,15 @@ COLUMNS = (
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     """One table per task, what the columns mean, the A/A arm, the summary over tasks and every warning."""
-    lines = [f"# {_cell(board['title'])}", "", _facts(board), ""]
-    lines += [line for warning in board["warnings"] for line in (f"> {_cell(warning)}", "")]
+    lines = [f"# {cell(board['title'])}", "", _facts(board), ""]
+    lines += [line for warning in board["warnings"] for line in (f"> {cell(warning)}", "")]
     for task in board["tasks"]:
         rows = [row for row in board["rows"] if row["task"] == task["name"]]
-        lines += [f"## {_cell(task.get('title') or task['name'])}", ""]
+        lines += [f"## {cell(task.get('title') or task['name'])}", ""]
         lines += table(COLUMNS, [_row(row) for row in rows])
         floor = next((row["noise_floor"] for row in rows if row["noise_floor"]), None)
         lines += ["", _below(board, task["name"], floor), ""]
-        lines += [f"- **{_cell(row['title'])}**: {_cell(_said(row))}" for row in rows if _said(row)]
+        lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
         lines += [""]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
@@ -62,14 +62,14 @@ def leaderboard_csv(board: Mapping[str, Any]) -> str:
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return lines + ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    return lines + ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
 
 
 def _facts(board: Mapping[str, Any]) -> str:
     parts = [f"Suite `{board['suite']}`", f"protocol {board['protocol_version']}", str(board.get("track") or "")]
     parts += [str(board["hardware"] or "no record yet"), f"baseline `{board['baseline']}`"]
     parts += [f"made {board['generated']}"] if board.get("generated") else []
-    return _cell(" · ".join(part for part in parts if part))
+    return cell(" · ".join(part for part in parts if part))
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
@@ -146,7 +146,7 @@ def interval(mean: float | None, low: float | None, high: float | None, digits: 
     return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that can neither leave its table cell nor become a tag or a link."""
     for mark, harmless in (("|", "\\|"), ("<", "&lt;"), ("](", "]\\(")):
         text = text.replace(mark, harmless)

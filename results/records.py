@@ -102,7 +102,8 @@ class Outcome:
 class Records:
     """The outcomes of a suite's trials, by arm and task in order of seed."""
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
+    def __init__(self, outcomes: list[Outcome], trials_dir: Path | None = None) -> None:
+        self.trials_dir = trials_dir
         self.outcomes = sorted(outcomes, key=lambda outcome: (outcome.task, outcome.arm, outcome.seed))
         self._cells: dict[tuple[str, str], list[Outcome]] = {}
         for outcome in self.outcomes:
@@ -117,6 +118,10 @@ class Records:
     def cell(self, arm: str, task: str) -> list[Outcome]:
         """Every outcome of one arm on one task, by seed; empty where the suite has none."""
         return self._cells.get((arm, task), [])
+
+    def folder(self, outcome: Outcome) -> Path | None:
+        """Where a trial's curves and loads are; None for records that came without folders."""
+        return None if self.trials_dir is None else self.trials_dir / outcome.trial_key
 
     def hardware(self) -> list[str]:
         """The kinds of hardware the records were made on, sorted."""
@@ -140,7 +145,8 @@ class Records:
             raise ValueError(f"hardware: {hardware!r} has no record{nearest(hardware, labels)}")
         if len(labels) <= 1:
             return self, labels[0] if labels else None
-        return Records([o if o.hardware in (None, hardware) else _missing(o) for o in self.outcomes]), hardware
+        seen = [o if o.hardware in (None, hardware) else _missing(o) for o in self.outcomes]
+        return Records(seen, self.trials_dir), hardware
 
 
 def collect(manifest: Mapping[str, Any], trials_dir: Path | str) -> Records:
@@ -164,7 +170,7 @@ def collect(manifest: Mapping[str, Any], trials_dir: Path | str) -> Records:
             outcomes.append(Outcome(**identity, status="failed", failure=_reason(folder / "failure.json")))
         else:
             outcomes.append(Outcome(**identity, status="missing"))
-    return Records(outcomes)
+    return Records(outcomes, Path(trials_dir))
 
 
 def _check_identity(folder: Path, record: dict[str, Any], trial: Mapping[str, Any], strategy: str | None) -> None:

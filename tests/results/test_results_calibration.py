@@ -59,7 +59,9 @@ class TestPromises:
         limit = 0.05 + sampling_error(0.05, calibration.SUITES)
         assert default <= limit
         assert half <= limit
-        assert none <= (0.15 if law == "skewed-differences" else limit)  # the limit of what can be promised: see the page
+        assert none <= (
+            0.15 if law == "skewed-differences" else limit
+        )  # the limit of what can be promised: see the page
 
     def test_the_promised_power(self, law, seeds):
         _, plain, beyond = power(law, seeds)

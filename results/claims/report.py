@@ -1,0 +1,61 @@
+"""The ledger's verdicts as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from results.claims.evaluate import WORDS
+from results.markdown import cell, table
+
+
+def claims_markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """A summary table, then every claim with its source, its rule and its figures, by topic."""
+    counts = {word: sum(v["verdict"] == word for v in verdicts) for word in WORDS}
+    lines = ["# Claims", "", ", ".join(f"{count} {word}" for word, count in counts.items() if count) + ".", ""]
+    rows = [[v["statement"], v["said"]["number"], v["verdict"]] for v in verdicts]
+    lines += [*table(("Claim", "Said", "Verdict"), rows), ""]
+    lines += ["What the verdicts mean:", "", *(f"- *{word}*: {meaning}." for word, meaning in WORDS.items()), ""]
+    for topic, group in groupby(verdicts, key=lambda v: str(v["topic"])):
+        lines += [f"## {cell(topic)}", ""]
+        for verdict in group:
+            lines += _one(verdict)
+    return "\n".join(lines)
+
+
+def _one(verdict: Mapping[str, Any]) -> list[str]:
+    source, said = verdict["source"], verdict["said"]
+    named = ", ".join(str(source[key]) for key in ("title", "year", "identifier", "where") if source[key])
+    lines = [f"### {cell(verdict['statement'])}", ""]
+    lines += [f"**{verdict['verdict']}**" + (f": {cell(verdict['words'])}" if verdict["words"] else ""), ""]
+    lines += [f"- Id: `{verdict['id']}`"]
+    lines += [f"- Source ({source['kind']}): {cell(named)}"]
+    lines += [f"- Said: {cell(said['number'])}, at {cell(said['scale'])}"]
+    lines += [f"- Measure: {cell(verdict['measure'])}"]
+    lines += [f"- Tested at: {cell(verdict['tested_at'])}"] if verdict["tested_at"] else []
+    lines += [f"- Caveat: {cell(verdict['caveat'])}"] if verdict["caveat"] else []
+    if verdict["trial_keys"]:
+        where = ", ".join(verdict["hardware"])
+        lines += [f"- Trials: {len(verdict['trial_keys'])}, the newest of {verdict['date']}, on {cell(where)}"]
+    if verdict["figures"]:
+        head = ("Task", "Rule", "Claimed", "Contradicted", "Found", "n", "Verdict")
+        lines += ["", *table(head, [_figure(figure) for figure in verdict["figures"]])]
+    return [*lines, ""]
+
+
+def _figure(figure: Mapping[str, Any]) -> list[str]:
+    found = "–"
+    if figure["estimate"] is not None:
+        found = f"{figure['estimate']:.4g} [{figure['low']:.4g}, {figure['high']:.4g}] ({figure['level']:.1%})"
+    arms = figure["arms"]
+    over = f"{arms[0]} … {arms[-1]}" if len(arms) > 2 else ", ".join(arms)
+    return [
+        figure["task"],
+        f"{figure['kind']}: {over}",
+        figure["claimed"],
+        figure["contradicted"] or "–",
+        found,
+        f"{figure['n']} of {figure['planned']}",
+        figure["verdict"],
+    ]
