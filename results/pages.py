@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from results.claims.evaluate import WORDS as CLAIM_WORDS
 from results.markdown import interval, number, percent
 from results.plots import svg
 
@@ -22,6 +23,13 @@ _ARXIV = re.compile(r"arxiv:\s*(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)
 _DOI = re.compile(r"doi:\s*(10\.\d{4,9}/[-._;()/:a-z0-9]+)", re.IGNORECASE)
 
 MARKS = {"better": "▼", "tie": "=", "baseline": "·", "undecided": "?", "indicative": "○", "worse": "▲"}  # best first
+CLAIM_MARKS = {
+    "reproduced": "✓",
+    "not reproduced": "≠",
+    "contradicted": "✗",
+    "undecided": "?",
+    "not testable here": "–",
+}
 
 
 def render(template: str, **context: Any) -> str:
@@ -83,6 +91,8 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "signed": signed,
         "relative": lambda value: "–" if value is None else f"{signed(100 * value, 1)} %",
+        "sentence": lambda text: f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else "",
+        "significant": lambda value, digits=4: "–" if value is None else f"{value:.{digits}g}".replace("-", "−"),
         "thousands": lambda value: "–" if value is None else f"{value:,.0f}",
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True),
         "p_value": _p_value,
@@ -90,6 +100,8 @@ def _environment() -> jinja2.Environment:
     }
     environment.globals |= {
         "marks": MARKS,
+        "claim_marks": CLAIM_MARKS,
+        "claim_words": CLAIM_WORDS,
         "interval": lambda *numbers: interval(*numbers).replace("-", "−"),
         "citation_link": citation_link,
         "data_block": data_block,

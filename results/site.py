@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jinja2
+
 from results.pages import render
 from results.plots import board_figures
 from results.plots.style import arm_styles
@@ -31,7 +33,11 @@ def write_index(published: Path) -> Path:
     claims = _read(published / "claims.json") if (published / "claims.json").exists() else []
     published.mkdir(parents=True, exist_ok=True)
     if claims:
-        (published / "claims.html").write_text(render("claims.j2", claims=claims), encoding="utf-8")
+        try:
+            page = render("claims.j2", claims=claims)
+        except (jinja2.UndefinedError, TypeError, AttributeError) as error:
+            raise ValueError(f"{published / 'claims.json'}: not a list of verdicts on claims ({error})") from None
+        (published / "claims.html").write_text(page, encoding="utf-8")
     index = published / "index.html"
     index.write_text(render("index.j2", boards=boards, claims=claims, words=WORDS), encoding="utf-8")
     return index

@@ -69,6 +69,7 @@
     const target = location.hash.length > 1 && $(decodeURIComponent(location.hash.slice(1)));
     all("dialog[open]").forEach((dialog) => dialog !== target && dialog.close());
     if (target instanceof HTMLDialogElement && !target.open) target.showModal();
+    if (target instanceof HTMLDetailsElement) target.open = true;
   };
   all("dialog").forEach((dialog) => {
     dialog.addEventListener("close", () => {

@@ -11,7 +11,7 @@ import pytest
 from chromium_pipe import Browser, find_chromium
 from synthetic_records import ARMS, Arm, write_suite
 
-from results import html, leaderboard, records, site
+from results import claims, html, leaderboard, records, site
 
 HOSTILE = '</script><script>window.pwned=1</script><img src=x onerror="window.pwned=1">{{ 7 * 7 }}'
 BINARY = find_chromium()
@@ -32,6 +32,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     html.write_report(board, manifest, trials, folder)
     (folder / "leaderboard.json").write_text(json.dumps(board))
     (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder.parent / "claims.json").write_text(json.dumps([claims.evaluate(claim) for claim in claims.load_all()]))
     site.write_index(folder.parent)
     return folder.parent
 
@@ -233,3 +234,11 @@ def test_the_index_leads_to_every_board(running: Browser, published: Path) -> No
     assert running.errors == []
     assert all(url.startswith(published.as_uri()) for url in running.requests)
     assert running.js("window.pwned") is None
+
+
+def test_a_claim_can_be_linked_to(running: Browser, published: Path) -> None:
+    identifier = claims.load_all()[-1].id
+    running.open(published / "claims.html", f"#claim-{identifier}")
+    assert running.js("[...document.querySelectorAll('.claim[open]')].map((c) => c.id)") == [f"claim-{identifier}"]
+    assert running.errors == []
+    assert len(running.requests) == 1

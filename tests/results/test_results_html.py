@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from synthetic_records import ARMS, Arm, write_suite
 
-from results import html, leaderboard, pages, records, site
+from results import claims, html, leaderboard, pages, records, site
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 ATTACKS = (
@@ -262,6 +262,53 @@ def test_a_broken_board_is_named(tmp_path: Path, name: str, content: str | None,
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         site.write_index(published)
     assert "\n" not in str(caught.value)
+
+
+def verdicts() -> list[dict[str, Any]]:
+    """The whole ledger; the first claim with figures is given evidence."""
+    said = [claims.evaluate(claim) for claim in claims.load_all()]
+    shown = next(verdict for verdict in said if verdict["figures"])
+    shown |= {"verdict": "contradicted", "words": "it is the other way round", "trial_keys": ["k1", "k2"]}
+    shown["figures"][0] |= {"estimate": -0.0123456, "low": -0.02, "high": -0.004, "level": 0.95, "n": 8,
+                            "verdict": "contradicted", "values": [{"seed": 3, "value": -0.0111}]}  # fmt: skip
+    return said
+
+
+def test_claims_have_a_page_with_their_evidence(tmp_path: Path) -> None:
+    said = verdicts()
+    (tmp_path / "claims.json").write_text(json.dumps(said))
+    index = site.write_index(tmp_path).read_text(encoding="utf-8")
+    assert 'href="claims.html"' in index
+    assert f"{len(said)} published claims" in index
+    page = (tmp_path / "claims.html").read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    text = " ".join("".join(parsed.text).split())
+    for verdict in said:
+        assert f"claim-{verdict['id']}" in parsed.all("id")
+        assert " ".join(verdict["statement"].split()) in text
+        assert (f"equipoise run claims:{verdict['id']}" in text) == verdict["testable"]
+    for shown in ("It is the other way round.", "−0.01235", "−0.02 … −0.004, 95.0%", "3: −0.0111", "1 contradicted"):
+        assert shown in text
+    for word in claims.WORDS:
+        assert word in text
+
+
+def test_claims_can_stand_on_a_board(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, seeds=1, curves=False)
+    said = verdicts()
+    said[0]["statement"] = ATTACKS[0]
+    page = html.write_report(board, manifest, trials, tmp_path / "out", said)[0].read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    assert "#claims" in parsed.all("href")
+    assert ATTACKS[0] in "".join(parsed.text)
+    assert "#claims" not in Parsed(page_of(tmp_path / "none", seeds=1, curves=False)).all("href")
+
+
+@pytest.mark.parametrize("content", ['[{"id": "x"}]', '{"a": 1}', '["x"]', "[1]"])
+def test_a_broken_ledger_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "claims.json").write_text(content)
+    with pytest.raises(ValueError, match=r"claims\.json: not a list of verdicts"):
+        site.write_index(tmp_path)
 
 
 @pytest.mark.slow
