@@ -33,7 +33,8 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         rows = [row for row in board["rows"] if row["task"] == task["name"]]
         lines += [f"## {cell(task.get('title') or task['name'])}", ""]
         lines += table(COLUMNS, [_row(row) for row in rows])
-        floor = next((row["noise_floor"] for row in rows if row["noise_floor"]), None)
+        floors = [row["noise_floor"] for row in rows if row["noise_floor"]]
+        floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
         lines += ["", _below(board, task["name"], floor), ""]
         lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
         lines += [""]
@@ -41,7 +42,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
     lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
-    lines += ["- *dead*: share of experts with less than 1 % of the mean load on the held-out set."]
+    lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
     return "\n".join(lines)
 

@@ -37,12 +37,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-class TestValues:
-    RECORD = {
-        "measures": {"val_loss": 4.0, "overflow": {"1.25": 0.3}, "max_vio_batch": {"peak": 2.0}, "bias": None},
-        "timing": {"step_ms": {"total": 60}},
-    }
+RECORD = {
+    "measures": {"val_loss": 4.0, "overflow": {"1.25": 0.3}, "max_vio_batch": {"peak": 2.0}, "bias": None},
+    "timing": {"step_ms": {"total": 60}},
+}
 
+
+class TestValues:
     @pytest.mark.parametrize(
         ("path", "expected"),
         [
@@ -57,7 +58,7 @@ class TestValues:
         ],
     )
     def test_paths(self, path, expected):
-        assert value(path, self.RECORD) == expected
+        assert value(path, RECORD) == expected
 
     def test_curves(self, folder):
         assert value({"curve": "bias_step", "from": 0.25, "to": 1.0}, folder=folder) == pytest.approx(0.8 / 3)
@@ -71,8 +72,8 @@ class TestValues:
         late = {"curve": "bias_step", "from": 0.5, "to": 1.0}
         early = {"curve": "bias_step", "from": 0.0, "to": 0.25}
         assert value({"over": [late, early]}, folder=folder) == pytest.approx(0.25)
-        assert value({"minus": ["val_loss", "max_vio_batch.peak"]}, self.RECORD) == 2.0
-        assert value({"minus": ["val_loss", "nothing"]}, self.RECORD) is None
+        assert value({"minus": ["val_loss", "max_vio_batch.peak"]}, RECORD) == 2.0
+        assert value({"minus": ["val_loss", "nothing"]}, RECORD) is None
 
 
 def trial(folder=None, label="CPU", **measures):
