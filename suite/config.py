@@ -17,6 +17,7 @@ from suite.words import nearest
 
 SUITES = Path(__file__).parent / "suites"
 AA_SUFFIX = "-aa"
+CLAIM = "claims:"
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
 
@@ -163,11 +164,16 @@ def parse(data: Any, where: str, digest: str = "") -> Suite:
 
 
 def load(name_or_path: str) -> Suite:
-    """Read and check a suite.
+    """Read and check a suite: a shipped name, a .yaml file, or `claims:ID`, the trials that a claim rests on.
 
     Raises:
         UsageError: unknown name, broken YAML, unknown key, wrong type, impossible value.
     """
+    if name_or_path.startswith(CLAIM):
+        from results import claims
+
+        claim = claims.get(name_or_path.removeprefix(CLAIM))
+        return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
     path = find(name_or_path)
     text = path.read_text(encoding="utf-8")
     try:

@@ -13,6 +13,8 @@ from math import log
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import tasks
 from strategies import LayerSpec, Strategy
 from strategies import registry as strategy_registry
@@ -112,8 +114,6 @@ def facts(cls: type[Strategy]) -> dict[str, Any]:
 def resolve_device(device: str) -> str:
     """ "auto" is the accelerator where there is one."""
     if device == "auto":
-        import torch
-
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
 
@@ -124,7 +124,12 @@ def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Map
     settings = strategy_registry.make_config(cls, arm.set)
     rung = task.rung
     spec = LayerSpec(
-        width=rung.width, num_experts=rung.experts, top_k=rung.top_k, vocab_size=rung.vocab_size, score=rung.score
+        width=rung.width,
+        num_experts=rung.experts,
+        top_k=rung.top_k,
+        vocab_size=rung.vocab_size,
+        score=rung.score,
+        token_counts_V=torch.ones(rung.vocab_size),  # the real counts come with the corpus
     )
     try:
         strategy_registry.build(cls, spec, settings, arm.terms)

@@ -27,6 +27,7 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "reproduce": "running",
     "compare": "reporting",
     "report": "reporting",
+    "claims": "reporting",
     "sync": "reporting",
 }
 

@@ -8,7 +8,7 @@ import click
 
 from suite.cli.options import json_option, print_json
 
-KINDS = ("strategies", "tasks", "suites", "backends")
+KINDS = ("strategies", "tasks", "suites", "claims", "backends")
 
 
 def strategy_rows() -> list[dict[str, Any]]:
@@ -63,7 +63,28 @@ def backend_rows() -> list[dict[str, Any]]:
     return [{"name": backend.name, "title": backend.title} for backend in backends.available()]
 
 
-ROWS = {"strategies": strategy_rows, "tasks": task_rows, "suites": suite_rows, "backends": backend_rows}
+def claim_rows() -> list[dict[str, Any]]:
+    from results import claims
+
+    return [
+        {
+            "name": claim.id,
+            "title": claim.statement,
+            "topic": claim.topic,
+            "said": claim.said.number,
+            "testable": claim.testable,
+        }
+        for claim in claims.load_all()
+    ]
+
+
+ROWS = {
+    "strategies": strategy_rows,
+    "tasks": task_rows,
+    "suites": suite_rows,
+    "claims": claim_rows,
+    "backends": backend_rows,
+}
 
 
 def describe(kind: str, row: dict[str, Any]) -> str:
@@ -82,6 +103,8 @@ def describe(kind: str, row: dict[str, Any]) -> str:
         return (
             f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
         )
+    if kind == "claims":
+        return f"{row['title']} · said: {row['said']}{'' if row['testable'] else ' · not testable here'}"
     return str(row["title"])
 
 
@@ -89,7 +112,7 @@ def describe(kind: str, row: dict[str, Any]) -> str:
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """Strategies, tasks, suites and backends, one line each."""
+    """Strategies, tasks, suites, claims and backends, one line each."""
     kinds = [kind] if kind else list(KINDS)
     rows = {name: ROWS[name]() for name in kinds}
     if as_json:

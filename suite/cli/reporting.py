@@ -191,3 +191,52 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
                 sys.exit(1)
             recorded, left = recorded + done, left + (not done)
     click.echo(f"MLflow at {redacted(mirror.uri)}: {recorded} trials recorded, {left} not finished yet")
+
+
+@click.command()
+@click.argument("ids", nargs=-1, metavar="[ID…]")
+@click.option("--out", metavar="DIR", help="Also write claims.json and claims.md there.")
+@click.option("--publish", metavar="DIR", help="Write claims.json to DIR and renew DIR's index and page of claims.")
+@json_option
+@home_option
+def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: bool, home: str | None) -> None:
+    """Verdicts on published claims, from the records there are. `equipoise run claims:ID` runs what one needs.
+
+    \b
+      equipoise list claims
+      equipoise run claims:smebu-momentum-matters
+      equipoise claims smebu-momentum-matters
+    """
+    from results import claims as ledger
+    from results import site
+    from suite.trial import write_json
+
+    folder = resolve_home(home)
+    chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
+    verdicts = [verdict_on(claim, folder) for claim in chosen]
+    for place in filter(None, (out, publish)):
+        Path(place).mkdir(parents=True, exist_ok=True)
+        write_json(Path(place) / "claims.json", verdicts)
+        (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
+    if publish:
+        site.write_index(Path(publish))
+    if as_json:
+        print_json(verdicts)
+    elif ids:
+        click.echo(ledger.claims_markdown(verdicts))
+    else:
+        width = max(len(verdict["id"]) for verdict in verdicts)
+        for verdict in verdicts:
+            click.echo(f"{verdict['id']:<{width}}  {verdict['verdict']}: {verdict['statement']}")
+
+
+def verdict_on(claim: Any, home: Path) -> dict[str, Any]:
+    """One claim's verdict; its trials are found by key, whichever suite ran them."""
+    from results import claims as ledger
+    from results import records
+    from suite import config, plan
+
+    if claim.trials is None:
+        return ledger.evaluate(claim)
+    made = plan.make_plan(config.load(f"{config.CLAIM}{claim.id}"), home=home)
+    return ledger.evaluate(claim, records.collect(made.manifest, home / "trials"))
