@@ -55,7 +55,7 @@ def test_one_array_per_shape_packed_and_cut_at_the_limit(campaign):
         (("n6",),),
         (("big0",), ("big1",)),
     ]
-    assert [flags(plan.script).get("mem") for plan in plans] == ["900MB", "900MB", "2GB"]
+    assert [flags(plan.script).get("mem") for plan in plans] == ["1800MB", "1800MB", "2GB"]
     assert [flags(plan.script).get("array") for plan in plans] == ["0-2%3", None, "0-1%2"]
     assert {len(flags(plan.script)["comment"]) for plan in plans} == {len("equipoise-") + 32}
 

@@ -100,7 +100,7 @@ def stories(cluster, tmp_path_factory):
 
         told["preempted"].under_way()
         start = time.monotonic()
-        slurm("srun", "--partition=urgent", "--nodelist=n0", "--cpus-per-task=2", "--mem=900MB", "true")
+        slurm("srun", "--partition=urgent", "--nodelist=n0", "--cpus-per-task=2", "--mem=1800MB", "true")
         told["preempted"].took = time.monotonic() - start
         told["preempted"].seen = told["preempted"].status(told["preempted"].trials)
 
@@ -244,7 +244,7 @@ def test_random_kills_and_preemptions_lose_nothing(cluster, campaign):
             continue
         what, victim = chance.choice(list(done)), chance.choice(running)
         if what == "preempted":
-            extra = ["--nodelist", f"n{chance.randrange(4)}", "--cpus-per-task=2", "--mem=900MB"]
+            extra = ["--nodelist", f"n{chance.randrange(4)}", "--cpus-per-task=2", "--mem=1800MB"]
             subprocess.run(
                 ["sbatch", "--partition=urgent", "--output=/dev/null", *extra, "--wrap", "sleep 1"], check=True
             )
