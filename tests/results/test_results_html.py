@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -76,10 +77,16 @@ def page_of(home: Path, arms: tuple[Arm, ...] = ARMS, **options: Any) -> str:
     return html.write_report(board, manifest, trials, home / "out")[0].read_text(encoding="utf-8")
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
-    board, manifest, trials = build(tmp_path, tasks=("mix-nano", "code-nano"), seeds=1)
-    files = html.write_report(board, manifest, trials, tmp_path / "out")
-    page = files[0].read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The report of a suite of two tasks."""
+    home = tmp_path_factory.mktemp("home")
+    board, manifest, trials = build(home, tasks=("mix-nano", "code-nano"), seeds=1)
+    return html.write_report(board, manifest, trials, home / "out")
+
+
+def test_the_page_stands_alone(written: list[Path]) -> None:
+    page = written[0].read_text(encoding="utf-8")
     parsed = Parsed(page)
     assert all(value.startswith("data:") for name in ("src", "srcset", "data", "poster") for value in parsed.all(name))
     links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
@@ -91,8 +98,8 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert all((a.get("href") or a.get("src") or "data:").startswith("data:") for a in loads)
     assert not re.search(r"@import|url\((?!#)", page)
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
-    assert len(files) == 1 + 2 * 12 + 2
-    assert all(file.suffix == ".svg" and file.parent.name == "figures" and file.stat().st_size for file in files[1:])
+    assert len(written) == 1 + 2 * 12 + 2
+    assert all(file.suffix == ".svg" and file.parent.name == "figures" and file.stat().st_size for file in written[1:])
 
 
 def test_the_policy_names_exactly_the_script_that_is_there(tmp_path: Path) -> None:
@@ -104,8 +111,8 @@ def test_the_policy_names_exactly_the_script_that_is_there(tmp_path: Path) -> No
     assert "default-src 'none'" in page
 
 
-def test_ids_are_unique_and_every_anchor_leads_somewhere(tmp_path: Path) -> None:
-    parsed = Parsed(page_of(tmp_path, tasks=("mix-nano", "code-nano"), seeds=1))
+def test_ids_are_unique_and_every_anchor_leads_somewhere(written: list[Path]) -> None:
+    parsed = Parsed(written[0].read_text(encoding="utf-8"))
     ids = Counter(parsed.all("id"))
     assert ids.most_common(1)[0][1] == 1
     for value in [link[1:] for link in parsed.all("href") + parsed.all("xlink:href") if link.startswith("#")]:
@@ -114,11 +121,20 @@ def test_ids_are_unique_and_every_anchor_leads_somewhere(tmp_path: Path) -> None
         assert all(word in ids for value in parsed.all(name) for word in value.split())
 
 
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Path, Parsed]:
+    """A board, its manifest, its trials and its page before anybody tampers with it."""
+    home = tmp_path_factory.mktemp("home")
+    board, manifest, trials = build(home, (*ARMS[:2], Arm("odd", "Odd", note="n")), seeds=1, curves=False)
+    page = html.write_report(board, manifest, trials, home / "honest")[0]
+    return board, manifest, trials, Parsed(page.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_hostile_words_stay_words(tmp_path: Path, attack: str) -> None:
-    arms = (*ARMS[:2], Arm("odd", "Odd", note="n"))
-    board, manifest, trials = build(tmp_path, arms, seeds=1)
-    honest = Parsed(html.write_report(board, manifest, trials, tmp_path / "honest")[0].read_text(encoding="utf-8"))
+def test_hostile_words_stay_words(
+    tmp_path: Path, honest: tuple[dict[str, Any], dict[str, Any], Path, Parsed], attack: str
+) -> None:
+    board, manifest, trials = copy.deepcopy(honest[:3])
     manifest["arms"][2]["title"] = attack
     board["title"] = board["warnings"][0] = board["tasks"][0]["title"] = attack
     for row in board["rows"]:
@@ -129,7 +145,7 @@ def test_hostile_words_stay_words(tmp_path: Path, attack: str) -> None:
         )
     parsed = Parsed(html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8"))
     for dangerous in ("script", "img", "iframe", "svg", "style"):
-        count = [sum(tag == dangerous for tag, _ in page.elements) for page in (honest, parsed)]
+        count = [sum(tag == dangerous for tag, _ in page.elements) for page in (honest[3], parsed)]
         assert count[0] == count[1], dangerous
     assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
     assert not [link for link in parsed.all("href") if link.startswith("javascript:")]
