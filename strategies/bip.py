@@ -51,6 +51,7 @@ class Bip(Strategy):
     def __init__(self, spec: LayerSpec, config: Any = None, terms: Mapping[str, float] | None = None) -> None:
         super().__init__(spec, config, terms)
         self.router = LinearRouter(spec)
+        self.highest = 4.0 if spec.score == "sqrt_softplus" else 1.0  # of a price; √softplus(16) is 4
         self.price_E: Tensor
         self.register_buffer("price_E", torch.zeros(spec.num_experts))
 
@@ -70,7 +71,7 @@ class Bip(Strategy):
         price_E = self.price_E
         if self.training:
             surplus_T1 = self._surplus(values_TE, self.price_E)
-            seen_EN = histogram(values_TE - surplus_T1, 0.0, 1.0)  # a price is never negative
+            seen_EN = histogram(values_TE - surplus_T1, 0.0, self.highest)  # a price is never negative
             price_E = self._solve(values_TE)
         experts_TK = choose(values_TE - price_E, self.spec.top_k)
         routing = Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
@@ -95,5 +96,5 @@ class Bip(Strategy):
 
     def rebalance(self, load_E: Tensor, pooled: Mapping[str, Tensor]) -> None:
         seen_EN = pooled["seen_EN"]
-        cut_E = quantile(seen_EN, 0.0, 1.0, 1 - self.spec.top_k / self.spec.num_experts)
+        cut_E = quantile(seen_EN, 0.0, self.highest, 1 - self.spec.top_k / self.spec.num_experts)
         self.price_E.copy_(torch.where(seen_EN.sum(dim=1) > 0, cut_E, self.price_E))  # an empty batch moves nothing

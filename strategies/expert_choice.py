@@ -28,7 +28,7 @@ class ExpertChoice(ThresholdStrategy):
     title = "Expert choice"
     paper = Paper("Zhou et al., Mixture-of-Experts with Expert Choice Routing", 2022, "arXiv:2202.09368")
     causal = False
-    knob = Knob("capacity_factor", (0.75, 1.0, 1.25, 1.5, 2.0))
+    knob = Knob("ema", (0.0, 0.5, 0.9, 0.97, 0.99))  # not c: it changes the FLOPs
     balances = Balances(max_vio=0.01, steps=1)
 
     @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,9 @@ class ExpertChoice(ThresholdStrategy):
             super().__post_init__()
             if self.capacity_factor <= 0:
                 raise ValueError(f"capacity_factor: {self.capacity_factor} is impossible; expected more than 0")
+
+    def taken_share(self) -> float:
+        return min(1.0, self.config.capacity_factor * super().taken_share())
 
     def route(self, hidden_TD: Tensor, tokens_T: Tensor, context: RouteContext) -> Routing:
         if self.training:

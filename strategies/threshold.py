@@ -19,7 +19,7 @@ from strategies.router import LinearRouter, choose, gates, score
 
 
 class ThresholdStrategy(Strategy):
-    """Learns, per expert, the threshold that a share K/E of all tokens passes: the moving average of their quantile.
+    """Learns, per expert, the threshold that a share of all tokens passes: the moving average of their quantile.
 
     Thresholds are taken of `heights`: σ(logit), which for sigmoid scores is the score itself and for √softplus orders
     tokens alike; for softmax scores p it is σ(log E·p). All lie in (0, 1), so that histograms of 1000 bins, summed over
@@ -46,11 +46,15 @@ class ThresholdStrategy(Strategy):
 
     def rebalance(self, load_E: Tensor, pooled: Mapping[str, Tensor]) -> None:
         heights_EN = pooled["heights_EN"]
-        cut_E = quantile(heights_EN, 0.0, 1.0, 1 - self.spec.top_k / self.spec.num_experts)
+        cut_E = quantile(heights_EN, 0.0, 1.0, 1 - self.taken_share())
         old_E = torch.where(self.learned, self.threshold_E, cut_E)
         seen_E = heights_EN.sum(dim=1) > 0  # an empty batch teaches nothing
         self.threshold_E.copy_(torch.where(seen_E, old_E.lerp(cut_E, 1 - self.config.ema), self.threshold_E))
         self.learned |= seen_E.all()
+
+    def taken_share(self) -> float:
+        """The share of all tokens an expert is to take: K/E."""
+        return self.spec.top_k / self.spec.num_experts
 
     def by_threshold(self, hidden_TD: Tensor) -> Routing:
         """Each token goes to every expert whose threshold it passes; before the first step, to the K best.
