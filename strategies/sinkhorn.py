@@ -61,7 +61,8 @@ def log_plan(logits_TE: Tensor, tolerance: float, max_iterations: int) -> Tensor
 
     d0_t = 1/T / (Σ_j d1_j c_tj + ε), d1_j = 1/E / (Σ_t d0_t c_tj + ε), until mean |Δd1| < tolerance, c = exp(logits).
     Each token's c is divided by its largest, so that exp cannot overflow; d0 makes up for it but for ε, whose weight
-    is then relative to the token's largest c. A token with NaN takes no part. Stopping needs the change on the host: one wait per iteration on an accelerator.
+    is then relative to the token's largest c. A token with NaN takes no part. Stopping needs the change on the host:
+    one wait per iteration on an accelerator.
     """
     num_tokens, num_experts = logits_TE.shape
     cost_TE = (logits_TE - logits_TE.amax(dim=1, keepdim=True)).exp().nan_to_num(nan=0.0)
