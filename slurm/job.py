@@ -150,11 +150,11 @@ class PackedTrials:
     def _come_back(self) -> None:
         """A trial was interrupted and we were not: requeue, unless the job is being cancelled or ended."""
         if _rank() > 0:
-            time.sleep(self.signal_delay)  # rank 0 requeues, which ends this process
-        elif _job_runs_on():
+            sys.exit(0)  # rank 0 requeues; a bad exit code here would have it killed before it could
+        if _job_runs_on():
             os.kill(os.getpid(), signal.SIGUSR2)  # submitit's handler does the rest, and exits
             time.sleep(self.signal_delay)
-        sys.exit(0 if _rank() > 0 else INTERRUPTED)
+        sys.exit(INTERRUPTED)
 
     def _shared_environment(self) -> dict[str, str]:
         environ = {name: value for name, value in os.environ.items() if name not in _RANK_NAMES}

@@ -30,6 +30,7 @@ STATES = (
 FAILED = frozenset({"failed", "vanished", "preempted"})  # what `resubmit` brings back
 
 _AT_WORK = frozenset({"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"})
+_STALE_SECONDS = 60  # what a trial wrote so long ago says little about when it ends
 _SILENT_SECONDS = 600  # a running trial that wrote nothing for so long is worth a remark
 _TAIL_LINES = 12
 _TAIL_BYTES = 16_384
@@ -164,7 +165,9 @@ def _progress(folder: Path, running: bool) -> dict[str, Any]:
         "loss": _number(said.get("train_loss")),
     }
     if running and step is not None and steps is not None and pace is not None:
-        progress["eta_seconds"] = max(0.0, (steps - step) * pace - _age(said))
+        age = _age(said)
+        if age < max(_STALE_SECONDS, 20 * pace):  # older: from before an interruption
+            progress["eta_seconds"] = max(0.0, (steps - step) * pace - age)
     return progress
 
 

@@ -81,11 +81,11 @@ class Scenario(Campaign):
 
 @pytest.fixture(scope="module")
 def stories(cluster, tmp_path_factory):
-    """Six scenarios up to the moment when nothing more is done to them."""
+    """Seven scenarios up to the moment when nothing more is done to them."""
     home = tmp_path_factory.mktemp("stories")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TOY))
-        names = ("preempted", "timed out", "killed", "lost rank", "told to stop", "beside a failure")
+        names = ("preempted", "ranks signalled", "timed out", "killed", "lost rank", "told to stop", "beside a failure")
         told = {name: Scenario(home / name) for name in names}
         on_n0 = {"packing": 2, "cpus_per_task": 2, "extra": {"nodelist": "n0"}}
         elsewhere = {"extra": {"exclude": "n0"}}
@@ -94,6 +94,7 @@ def stories(cluster, tmp_path_factory):
             "u0", overrides=elsewhere | {"time": 10, "max_requeues": 1, "signal_delay": 30}, steps=900
         )
         told["killed"].begin("w0", overrides=elsewhere | {"restarts": 2})
+        told["ranks signalled"].begin("q0", overrides=elsewhere | {"tasks_per_node": 2})
         told["lost rank"].begin("r0", overrides=elsewhere | {"tasks_per_node": 2, "restarts": 2})
         told["told to stop"].begin("s0", overrides=elsewhere)
         told["beside a failure"].begin("z0", "z1", overrides=elsewhere | {"packing": 2}, mischief={"z0": "fail"})
@@ -109,6 +110,12 @@ def stories(cluster, tmp_path_factory):
         job_id = told["lost rank"].under_way()["r0"].job_id
         wait_for(lambda: len(processes(job_id, "slurm.worker")) == 2, "both ranks at work")
         os.kill(processes(job_id, "slurm.worker")[1], signal.SIGKILL)
+        job_id = told["ranks signalled"].under_way()["q0"].job_id
+        wait_for(lambda: len(processes(job_id, "slurm.worker")) == 2, "both ranks at work")
+        start = time.monotonic()
+        slurm("scancel", "--signal=USR2", job_id)
+        wait_for(lambda: not processes(job_id), "every process of the job gone")
+        told["ranks signalled"].took = time.monotonic() - start
         told["told to stop"].under_way()
         # what a preemption that tells with SIGTERM only does to the processes of a job
         os.kill(attempts(told["told to stop"].trials[0])[0]["pid"], signal.SIGTERM)
@@ -149,6 +156,13 @@ def test_a_job_killed_without_a_word_is_requeued_by_its_batch_script(stories, na
     story = stories[name]
     story.until(story.trials, "done")
     assert [one["restarts"] for one in attempts(story.trials[0])] == [0] * ranks + [1] * ranks
+
+
+def test_all_ranks_leave_at_once_when_told(stories):
+    story = stories["ranks signalled"]
+    assert story.took < 4  # less than the 5 s after which SLURM kills what stays
+    story.until(story.trials, "done")
+    assert sorted(one["restarts"] for one in attempts(story.trials[0])) == [0, 0, 1, 1]
 
 
 def test_a_worker_told_to_stop_has_its_job_requeued(stories):

@@ -98,7 +98,7 @@ def test_progress_and_eta(campaign, monkeypatch):
     assert a.eta_seconds == pytest.approx(70 * 2.0 - 40, abs=3)
     assert b.eta_seconds == 140.0
     assert (c.step, c.steps, c.loss, c.eta_seconds) == (None, None, None, None)
-    assert d.eta_seconds == 0.0
+    assert d.eta_seconds is None
     assert d.why == "no sign of life for 20 min"
 
 
