@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.pages import render, slug
+from results.pages import headline, render, slug
 from results.plots import board_figures, svg, task_figures
 from results.plots.picture import Picture
 from results.plots.sources import Run, gather
@@ -75,7 +75,7 @@ def _task(
     ]
     return {
         "name": task["name"],
-        "title": task.get("title") or task["name"],
+        "title": headline(task),
         "slug": name,
         "facts": _facts(task),
         "verdicts": Counter(row["delta_loss"]["verdict"] for row in own),

@@ -59,6 +59,12 @@ def slug(text: str, taken: set[str] | None = None) -> str:
     return name
 
 
+def headline(task: Mapping[str, Any]) -> str:
+    """A task's title, fit to stand over a section."""
+    title = str(task.get("title") or task["name"])
+    return title[:1].upper() + title[1:] if " " in title else title
+
+
 def data_block(content: Any) -> Markup:
     """JSON that may stand in a <script> element: it cannot end the element, whatever strings it holds."""
     text = json.dumps(content, ensure_ascii=False, sort_keys=True, allow_nan=False, separators=(",", ":"))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from results.pages import render
+from results.pages import headline, render
 from results.plots import board_figures
 from results.plots.style import arm_styles
 from results.records import load_manifest
@@ -61,7 +61,7 @@ def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path,
     styles = arm_styles(manifest)
     tasks = [
         {
-            "title": task.get("title") or task["name"],
+            "title": headline(task),
             "verdicts": Counter(row["delta_loss"]["verdict"] for row in own),
             "better": [row["title"] for row in own if row["delta_loss"]["verdict"] == "better"],
         }
@@ -82,7 +82,7 @@ def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path,
         ],
         "tasks": tasks,
         "indicative": any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
-        "forest": replace(picture, title=f"{picture.title}, {first.get('title') or first['name']}"),
+        "forest": replace(picture, title=f"{picture.title}, {headline(first)}"),
     }
 
 

@@ -37,7 +37,11 @@ def pareto(trials: pd.DataFrame, families: Sequence[Sequence[str]], styles: Mapp
         families: arms that are one strategy at several values of its knob, in the knob's order: joined by a line.
         noise_floor: MaxVio that sampling alone gives.
     """
+    positive = [x for x in [*trials["max_vio"], noise_floor] if x and x > 0] or [1.0]
+    edge = min(positive) / 1.4  # perfect balance has no place on a logarithmic scale: it lies on the edge
     means = trials.groupby("arm", sort=False, observed=True)[["max_vio", "val_loss"]].mean()
+    means["max_vio"] = means["max_vio"].clip(lower=edge)
+    trials = trials.assign(max_vio=trials["max_vio"].clip(lower=edge))
     arms = [arm for arm in styles if arm in means.index]
     right = 0.25 + label_width([styles[arm].title for arm in arms])
     figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=0.55, right=right)
@@ -57,13 +61,12 @@ def pareto(trials: pd.DataFrame, families: Sequence[Sequence[str]], styles: Mapp
         )
     calm_ticks(ax)
     ax.set(xlabel="MaxVio (held-out set)", ylabel="held-out loss (nats/token)", xscale="log")
-    shown = [x for x in [*trials["max_vio"], noise_floor] if x and x > 0] or [1.0]
-    ax.set_xlim(min(shown) / 1.4, max(shown) * 1.4)
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(shown) / min(shown) < 30 else (1,)))
+    ax.set_xlim(edge, max(positive) * 1.4)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(positive) / edge < 30 else (1,)))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(compact)
     if noise_floor:
-        ax.axvspan(0, noise_floor, color=BAND, linewidth=0, zorder=0)
+        ax.axvspan(edge, noise_floor, color=BAND, linewidth=0, zorder=0)
     label_lines(ax, [(styles[arm], *means.loc[arm]) for arm in arms])
     return figure
 

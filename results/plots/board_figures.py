@@ -25,7 +25,8 @@ def forest(board: Row, task: str, styles: Mapping[str, ArmStyle], name: str) -> 
     margin = board["margins"][task]
     caption = (
         f"Mean difference in held-out loss to {styles[board['baseline']].title}, paired by seed, with its 95 % "
-        f"t interval; n is the number of pairs. Grey: the practical margin, ±{margin:.4g} nats/token. "
+        "t interval; n is the number of pairs. "
+        + (f"Grey: the practical margin, ±{margin:.4g} nats/token. " if margin else "")
         + (f"Hatched: the baseline against itself with other seeds (95 %, n = {aa['n']}). " if aa and band else "")
         + "A hollow point has no verdict."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +93,9 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str, 
     broken = {str(arm): rows for arm, rows in diverged.groupby("arm", observed=True)}
     arms = [arm for arm in styles if arm in means or arm in broken]
     xlim, ylim = _limits(pd.concat(means.values()) if means else _alone(diverged, view), view)
+    if view.log:  # what is balanced perfectly lies on the lower edge
+        means = {arm: _raised(rows, ("mean", "low", "high"), ylim[0]) for arm, rows in means.items()}
+        broken = {arm: _raised(rows, (view.y,), ylim[0]) for arm, rows in broken.items()}
     if len(arms) > OVERLAY:
         shown = [arm for arm in arms if arm != reference]
         figure, panels = grid(len(shown), xlim, ylim, view.x_label, view.y_label, log_y=view.log)
@@ -133,8 +136,7 @@ def _behind(ax: Axes, xlim: tuple[float, float], ylim: tuple[float, float], view
 def _line(ax: Axes, style: ArmStyle, mean: pd.DataFrame | None, broken: pd.DataFrame | None, view: _View,
           where: dict[str, Any]) -> None:  # fmt: skip
     if mean is not None:
-        low = mean["low"].clip(lower=1e-6) if view.log else mean["low"]
-        ax.fill_between(mean["x"], low, mean["high"], alpha=0.16, linewidth=0, **style.paint, **where)
+        ax.fill_between(mean["x"], mean["low"], mean["high"], alpha=0.16, linewidth=0, **style.paint, **where)
         _plot(ax, mean, where, **style.line)
     if broken is not None:
         for _, run in broken.groupby("seed"):
@@ -144,6 +146,10 @@ def _line(ax: Axes, style: ArmStyle, mean: pd.DataFrame | None, broken: pd.DataF
 
 def _plot(ax: Axes, mean: pd.DataFrame, where: dict[str, Any], **look: Any) -> None:
     ax.plot(mean["x"], mean["mean"], **look, **where)
+
+
+def _raised(rows: pd.DataFrame, columns: Sequence[str], floor: float) -> pd.DataFrame:
+    return rows.assign(**{column: rows[column].clip(lower=floor) for column in columns})
 
 
 def _alone(runs: pd.DataFrame, view: _View) -> pd.DataFrame:

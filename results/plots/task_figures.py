@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from results.expert_parallel import sweep
 from results.plots import balance, biases, curves, devices, loads
+from results.plots.aggregate import few_seeds
 from results.plots.picture import Picture, picture, spoken
 from results.plots.sources import MAX_SEEDS, Evidence
 from results.plots.style import OVERLAY, ArmStyle
@@ -44,12 +45,12 @@ def _losses(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, 
     final = table[~table["diverged"].astype(bool)].sort_values("step").groupby(["arm", "seed"]).tail(1)
     means = final.groupby("arm")["val_loss"].mean()
     alt = "Final held-out loss: " + spoken([f"{styles[arm].title} {means[arm]:.4f}" for arm in styles if arm in means])
-    band = f"Mean over seeds ({seeds}); band: 95 % t interval. × marks a run that diverged. {behind}"
+    band = f"Mean over seeds ({seeds}); band: {_band(table)}. × marks a run that diverged. {behind}"
     yield ("loss-tokens", "Loss against tokens", f"Held-out loss. {band} The first fall runs off the top.", alt,
            lambda: curves.loss_against_tokens(table, styles, base))  # fmt: skip
     if (table["arm"] == base).any() and table["arm"].nunique() > 1:
         caption = (
-            f"Held-out loss minus the baseline's of the same seed at the same step ({seeds}); band: 95 % t interval."
+            f"Held-out loss minus the baseline's of the same seed at the same step ({seeds}); band: {_band(table)}."
         )
         yield ("difference-tokens", "Difference against tokens", caption, alt,
                lambda: curves.difference_against_tokens(table, styles, base))  # fmt: skip
@@ -91,7 +92,7 @@ def _violation(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
     floor = _floor(rows, "batch")
     caption = (
         f"MaxVio of each step's batch, mean over layers and over seeds ({_seeds(table, rows)}), logarithmic; "
-        f"band: 95 % t interval. {_behind(table, styles, board['baseline'])}"
+        f"band: {_band(table)}. {_behind(table, styles, board['baseline'])}"
         + (f" Noise floor: what sampling alone gives a balanced router, {floor:.3f}." if floor else "")
     )
     said = [
@@ -209,6 +210,10 @@ def _seeds(table: pd.DataFrame, rows: Sequence[Row]) -> str:
     said = f"n = {high}" if low == high else f"n = {low} to {high}"
     planned = max(len(row["seeds"]) for row in rows)
     return f"{said}, the first of {planned}" if high == MAX_SEEDS < planned else said
+
+
+def _band(table: pd.DataFrame) -> str:
+    return "range of the seeds" if few_seeds(table) else "95 % t interval"
 
 
 def _behind(table: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str) -> str:

@@ -123,15 +123,21 @@ def test_labels_move_as_little_as_a_general_optimiser_would_move_them() -> None:
 
 
 def test_interval_over_seeds_by_hand() -> None:
-    rows = [("a", s, False, 1, 10.0, y) for s, y in enumerate((1.0, 2.0, 3.0))]
-    rows += [("a", 3, True, 1, 10.0, 99.0), ("b", 0, False, 1, 10.0, 5.0)]
+    rows = [("a", s, False, 1, 10.0, y) for s, y in enumerate((1.0, 2.0, 3.0, 6.0))]
+    rows += [("a", 4, True, 1, 10.0, 99.0), ("b", 0, False, 1, 10.0, 5.0)]
     table = over_seeds(pd.DataFrame(rows, columns=["arm", "seed", "diverged", "step", "x", "y"]), "x", "y")
     a, b = table.to_dict("records")
-    # mean 2, s = 1, t(0.975, 2) = 4.302653: half width 4.302653 / sqrt(3) = 2.484138
-    assert (a["n"], a["mean"]) == (3, 2.0)
-    assert a["low"] == pytest.approx(2 - 2.484138, abs=1e-5)
-    assert a["high"] == pytest.approx(2 + 2.484138, abs=1e-5)
+    # mean 3, s = sqrt(14 / 3) = 2.160247, t(0.975, 3) = 3.182446: half width 3.182446 × 2.160247 / 2 = 3.437435
+    assert (a["n"], a["mean"]) == (4, 3.0)
+    assert a["low"] == pytest.approx(3 - 3.437435, abs=1e-5)
+    assert a["high"] == pytest.approx(3 + 3.437435, abs=1e-5)
     assert (b["n"], b["low"], b["mean"], b["high"]) == (1, 5.0, 5.0, 5.0)
+
+
+def test_few_seeds_show_their_range() -> None:
+    rows = [("a", s, False, 1, 10.0, y) for s, y in enumerate((1.0, 2.0, 6.0))]
+    table = over_seeds(pd.DataFrame(rows, columns=["arm", "seed", "diverged", "step", "x", "y"]), "x", "y")
+    assert table[["low", "mean", "high"]].values.tolist() == [[1.0, 3.0, 6.0]]
 
 
 def write_trial(folder: Path, steps: int, losses: dict[int, float]) -> Path:
@@ -257,6 +263,18 @@ def test_max_vio_is_logarithmic_above_its_noise_floor(styles: dict[str, ArmStyle
     assert ax.get_ylim()[0] < 0.25
     floor = next(c for c in ax.collections if to_rgba(BAND) == tuple(c.get_facecolor()[0]))
     assert floor.get_paths()[0].vertices[:, 1].max() == 0.25
+
+
+def test_perfect_balance_lies_on_the_lower_edge(styles: dict[str, ArmStyle]) -> None:
+    table = evaluations(["penalty", "bias"]).rename(columns={"val_loss": "max_vio"})
+    table.loc[table["arm"] == "bias", "max_vio"] = 0.0
+    figure = curves.max_vio_against_step(table, styles, "penalty", 0.25)
+    edge = figure.axes[0].get_ylim()[0]
+    assert edge > 0.1
+    assert list(lines_of(figure, styles["bias"])[0].get_ydata()) == [edge] * 3
+    points = pd.DataFrame({"arm": ["bias", "penalty"], "max_vio": [0.0, 0.5], "val_loss": [4.0, 4.1]})
+    figure = balance.pareto(points, [], styles, 0.1)
+    assert lines_of(figure, styles["bias"])[1].get_xdata()[0] == figure.axes[0].get_xlim()[0] < 0.1
 
 
 def test_many_arms_get_a_panel_each_with_the_same_scales() -> None:
