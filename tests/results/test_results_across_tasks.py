@@ -63,6 +63,13 @@ def test_performance_profile_by_hand():
     assert all(np.diff(profile["arms"]["base"]) >= 0)
 
 
+def test_equal_losses_count_half():
+    table = {"one": {"base": [4.0, 5.0], "arm": [4.0, 4.5]}}
+    # 4 = 4 (half), 4 < 5, 4.5 > 4, 4.5 < 5: 2.5 of 4.
+    arm = across_tasks(records(table), ARMS, ["one"], "base")["arms"]["arm"]
+    assert arm["improvement"] == pytest.approx(2.5 / 4)
+
+
 def test_divergence_is_an_infinite_loss():
     table = {"one": {"base": [4.0, 5.0], "arm": [3.0, float("inf")]}}
     summary = across_tasks(records(table), ARMS, ["one"], "base")

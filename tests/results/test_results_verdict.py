@@ -86,6 +86,13 @@ class TestDisagreement:
         assert not verdict.disagreement
         assert verdict.word == "better"
 
+    def test_unadjusted_where_only_that_could_have_reached_it(self):
+        differences = [-0.0300, -0.0301, -0.0299, -0.0302, -0.0298, 0.0001]
+        verdict = one(differences, margin=0.0, others=7)
+        assert verdict.p_adjusted < 0.05
+        assert verdict.disagreement
+        assert verdict.word == "undecided"
+
     def test_the_t_test_alone_cannot_withhold_what_the_exact_test_shows(self):
         # All of one sign, one of them huge: exact p 2/1024, t sees only the spread.
         differences = [-0.01] * 5 + [-0.011] * 4 + [-1.0]
