@@ -128,7 +128,7 @@ def _lost(board: Row) -> list[dict[str, Any]]:
 
 
 def _figure(folder: Path, picture: Picture) -> Path:
-    return _write(folder / f"{picture.name}.svg", svg.standalone(picture.svg, picture.width))
+    return _write(folder / f"{picture.name}.svg", svg.standalone(picture.svg))
 
 
 def _write(path: Path, content: str) -> Path:

@@ -44,7 +44,7 @@ def pareto(trials: pd.DataFrame, families: Sequence[Sequence[str]], styles: Mapp
     trials = trials.assign(max_vio=trials["max_vio"].clip(lower=edge))
     arms = [arm for arm in styles if arm in means.index]
     right = 0.25 + label_width([styles[arm].title for arm in arms])
-    figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=0.55, right=right)
+    figure, ax = canvas(NARROW, max(3.1, 0.6 + 0.145 * len(arms)), left=0.62, right=right)
     for family in families:
         known = [arm for arm in family if arm in means.index]
         if len(known) > 1:
@@ -90,8 +90,7 @@ def dead_experts(readings: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figu
             point = {**styles[arm].point, "marker": mark}
             ax.plot(value, y, markersize=4, clip_on=False, zorder=3, **point)
         ax.plot([], [], marker=mark, markersize=4, color=MUTED, linestyle="none", label=kind)
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=7, handletextpad=0.1,
-              columnspacing=1.0, borderaxespad=0.2)  # fmt: skip
+    _key(figure)
     ax.set_xlim(0, max([5.0, *(1.08 * value for value in values.values())]))
     ax.set_xlabel("experts (%)")
     return figure
@@ -135,11 +134,16 @@ def fluctuation(shares: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
             ax.plot(value, row, markersize=sizes.get(after, 3), clip_on=False, **{**style.point, "marker": "o"})
     for after, size in sizes.items():
         ax.plot([], [], marker="o", markersize=size, color=MUTED, linestyle="none", label=f"after {after:.0%}")
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, frameon=False, fontsize=7, handletextpad=0.1,
-              columnspacing=1.0, borderaxespad=0.2)  # fmt: skip
+    _key(figure)
     ax.set_xlim(left=0)
     ax.set_xlabel("held-out tokens (%)")
     return figure
+
+
+def _key(figure: Figure) -> None:
+    """What the marks mean, in a line across the top of the figure."""
+    figure.legend(loc="upper left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=7, handletextpad=0.1,
+                  columnspacing=1.0, borderaxespad=0.2)  # fmt: skip
 
 
 def _rows(arms: Sequence[str], styles: Mapping[str, ArmStyle], left: float, top: float) -> tuple[Figure, Axes]:

@@ -106,7 +106,7 @@ def _draw(curves: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str, 
             _line(panel.axes, styles[arm], means.get(arm), broken.get(arm), view, panel.where)
             panel.title(styles[arm])
         return figure
-    figure, ax = canvas(NARROW, 3.1, right=0.2 + label_width([styles[arm].title for arm in arms]), left=0.55)
+    figure, ax = canvas(NARROW, 3.1, right=0.2 + label_width([styles[arm].title for arm in arms]), left=0.68)
     ax.set(xlabel=view.x_label, ylabel=view.y_label, xlim=xlim, ylim=ylim)
     calm_ticks(ax)
     if view.log:

@@ -60,12 +60,16 @@ def inline(figure: Figure, name: str, title: str, description: str) -> str:
     return head + words + body
 
 
-def standalone(svg: str, width: float) -> str:
+def standalone(svg: str) -> str:
     """An inline `svg` as a file of its own that follows the reader's colour scheme."""
     light, dark = palette_css()
-    style = f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}</style>"
-    svg = svg.replace("<svg ", f'<svg width="{width * 96:g}" ', 1)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg.replace("<title", style + "<title", 1)}\n'
+    style = (
+        f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }} "
+        "image { image-rendering: pixelated }</style>"
+    )
+    width, height = (float(size) * 96 / 72 for size in re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)[0])
+    svg = svg.replace("<svg ", f'<svg width="{width:g}" height="{height:g}" ', 1).replace("<title", style + "<title", 1)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{svg}\n'
 
 
 def _render(figure: Figure, name: str) -> str:

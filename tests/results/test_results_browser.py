@@ -214,7 +214,12 @@ def test_nothing_spills_over_the_window(page: Browser, published: Path, width: i
         page.call("Emulation.clearDeviceMetricsOverride")
 
 
-def test_no_labels_overlap_within_a_figure(page: Browser) -> None:
+def test_no_label_is_cut_off_or_covers_another(page: Browser) -> None:
+    outside = page.js("""[...document.querySelectorAll('.plot text')].filter((t) => {
+      const [a, b] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
+      return a.left < b.left - 1 || a.right > b.right + 1 || a.top < b.top - 1 || a.bottom > b.bottom + 1;
+    }).map((t) => `${t.ownerSVGElement.querySelector('title').textContent}: ${t.textContent}`)""")
+    assert outside == []
     overlaps = page.js("""[...document.querySelectorAll('.plot')].flatMap((plot) => {
       const boxes = [...plot.querySelectorAll('text')].map((t) => [t.textContent, t.getBoundingClientRect()]);
       const across = (p, q) => Math.min(p.right, q.right) - Math.max(p.left, q.left);

@@ -376,8 +376,8 @@ def test_svg_keeps_text_and_swaps_every_colour_for_a_variable() -> None:
     used = set(re.findall(r"var\((--[\w-]+)\)", drawn))
     assert used <= set(svg.VARIABLES.values())
     assert {"--ink", "--muted", "--grid", "--hue-0"} <= used
-    alone = svg.standalone(drawn, 4.4)
-    assert ElementTree.fromstring(alone.split("\n", 1)[1]) is not None
+    alone = svg.standalone(drawn)
+    assert float(ElementTree.fromstring(alone.split("\n", 1)[1]).attrib["width"]) == pytest.approx(4.4 * 96)
     assert "prefers-color-scheme: dark" in alone
     assert all(f"{name}:" in alone for name in used)
 
