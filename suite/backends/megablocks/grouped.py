@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from suite.backends.dispatch import DispatchPlan
-from suite.backends.megablocks import ready
+from suite.backends.megablocks import ready, torch_gmm
 
 NATIVE = ready.GMM not in ready.prepare()
 STAND_INS = ready.labels(ready.GMM)
 
-from grouped_gemm.ops import gmm  # noqa: E402  importable once `ready` has seen to it
-from megablocks import ops  # noqa: E402
+ops = ready.module("megablocks.ops")
+gmm = ready.module("grouped_gemm.ops").gmm
 
 
 def bins_of(plan: DispatchPlan) -> Tensor:
@@ -35,14 +35,14 @@ def swiglu(rows_AD: Tensor, load_E: Tensor, w_in_EDF: Tensor, w_out_EFD: Tensor)
     Raises:
         ValueError: float32 with `grouped_gemm`, which knows bfloat16 only.
     """
-    if not len(rows_AD):
-        return rows_AD * 0.0 + 0.0 * (w_in_EDF.sum() + w_out_EFD.sum())  # no rows, and gradients all the same
+    product = gmm
     if NATIVE:
         if rows_AD.dtype != torch.bfloat16:
             raise ready.refuse(f"precision: {rows_AD.dtype} is not what grouped_gemm computes in; expected bfloat16")
-        load_E = load_E.cpu()
-    gate_AF, up_AF = gmm(rows_AD, w_in_EDF, load_E).chunk(2, dim=-1)
-    return gmm(F.silu(gate_AF) * up_AF, w_out_EFD, load_E)
+        load_E = load_E.cpu().long()
+        product = gmm if len(rows_AD) else torch_gmm.gmm  # grouped_gemm refuses a batch without rows
+    gate_AF, up_AF = product(rows_AD, w_in_EDF, load_E).chunk(2, dim=-1)
+    return product(F.silu(gate_AF) * up_AF, w_out_EFD, load_E)
 
 
 def experts(hidden_TD: Tensor, plan: DispatchPlan, w_in_EDF: Tensor, w_out_EFD: Tensor) -> Tensor:

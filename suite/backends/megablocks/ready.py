@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
+from typing import Any
 
 import torch
 
@@ -51,6 +52,12 @@ def prepare() -> frozenset[str]:
     if interpreted:
         _tune_nothing(kernels)
     return replaced
+
+
+def module(name: str) -> Any:
+    """A module of MegaBlocks or of what it needs, once `prepare` has seen to it that it can be imported."""
+    prepare()
+    return import_module(name)
 
 
 def labels(*extensions: str) -> tuple[str, ...]:

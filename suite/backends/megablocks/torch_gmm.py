@@ -25,8 +25,6 @@ def gmm(
         (R, N), or (E, D, N) with `trans_a`; `c` if it is given.
     """
     ends_E = batch_sizes_E.to(a.device, non_blocking=True).cumsum(0).to(torch.int32)
-    if trans_a:
-        product = F.grouped_mm(a.mT, b, offs=ends_E)
-    else:
-        product = F.grouped_mm(a, b.mT if trans_b else b, offs=ends_E)
+    left, right = (a.mT, b) if trans_a else (a, b.mT if trans_b else b)
+    product = F.grouped_mm(left, right, offs=ends_E)
     return product if c is None else c.copy_(product)
