@@ -3,7 +3,7 @@
 In YAML a value is a path into the record (`val_loss`, `max_vio_batch.peak`, `timing.step_ms.total`) or one of
 
     {curve: bias_step, from: 0.25, to: 1.0}        mean of a curve over a part of training
-    {steps_until: max_vio, below: 0.5}             first step of a curve under a number; all steps if it never is
+    {steps_until: max_vio, below: 0.5}             steps until a curve stays under a number; all of them if it does not
     {minus: [val_loss, train_loss_tail]}           difference of two values of the same trial
     {over: [{curve: …}, {curve: …}]}               ratio of two values of the same trial
 """
@@ -34,8 +34,11 @@ class CurveMean(_Value):
 
 
 class StepsUntil(_Value):
+    """Routing starts near balance and leaves it as the router learns, so being under once is not enough."""
+
     steps_until: str
     below: float
+    window: int = Field(1, ge=1)  # steps that are averaged
 
 
 class Minus(_Value):
@@ -63,7 +66,7 @@ def value_of(value: Value, record: dict[str, Any], folder: Path | None) -> float
     if isinstance(value, CurveMean):
         return _mean(_curve(folder, value.curve), value.start, value.end)
     if isinstance(value, StepsUntil):
-        return _until(_curve(folder, value.steps_until), value.below)
+        return _until(_curve(folder, value.steps_until), value.below, value.window)
     first, second = (
         value_of(part, record, folder) for part in (value.minus if isinstance(value, Minus) else value.over)
     )
@@ -96,11 +99,13 @@ def _mean(curve_N: Array | None, start: float, end: float) -> float | None:
     return float(part.mean()) if len(part) else None
 
 
-def _until(curve_N: Array | None, below: float) -> float | None:
-    if curve_N is None or not len(curve_N):
+def _until(curve_N: Array | None, below: float, window: int) -> float | None:
+    if curve_N is None or len(curve_N) < window:
         return None
-    under = np.flatnonzero(curve_N < below)
-    return float(under[0] + 1 if len(under) else len(curve_N))
+    smooth = np.convolve(curve_N, np.full(window, 1 / window), "valid")
+    above = np.flatnonzero(~(smooth < below))
+    steps = int(above[-1]) + 1 if len(above) else 0
+    return float(min(steps + window, len(curve_N)))
 
 
 def _curve(folder: Path | None, name: str) -> Array | None:

@@ -63,8 +63,12 @@ class TestValues:
     def test_curves(self, folder):
         assert value({"curve": "bias_step", "from": 0.25, "to": 1.0}, folder=folder) == pytest.approx(0.8 / 3)
         assert value({"curve": "val_loss"}, folder=folder) == 4.0  # steps without an evaluation do not count
-        assert value({"steps_until": "max_vio", "below": 0.5}, folder=folder) == 3
-        assert value({"steps_until": "max_vio", "below": 0.1}, folder=folder) == 4
+        # 3, 1, 0.4, 0.6: under 2 from the second step on; under 0.5 only in passing; pairs average 2, 0.7, 0.5.
+        assert value({"steps_until": "max_vio", "below": 2.0}, folder=folder) == 2
+        assert value({"steps_until": "max_vio", "below": 0.5}, folder=folder) == 4
+        assert value({"steps_until": "max_vio", "below": 0.6, "window": 2}, folder=folder) == 4
+        assert value({"steps_until": "max_vio", "below": 1.0, "window": 2}, folder=folder) == 3
+        assert value({"steps_until": "max_vio", "below": 9.0}, folder=folder) == 1
         assert value({"curve": "absent"}, folder=folder) is None
         assert value({"curve": "bias_step"}) is None
 
