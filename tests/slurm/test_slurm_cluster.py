@@ -137,7 +137,9 @@ def test_cancelled_trials_checkpoint_stay_cancelled_and_resume_when_submitted_ag
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"partition": "nosuch"}, "Invalid partition name specified"),
+        ({"partition": "urgnt"}, "Invalid partition name specified"),
+        ({"partition": "urgnt"}, "(asked for partition urgnt; did you mean urgent?)"),
+        ({"partition": "zzz"}, "(asked for partition zzz; known: main, urgent)"),
         ({"memory": "900GB"}, "Requested node configuration is not available"),
         ({"extra": {"reservation": "nosuch"}}, "reservation"),
     ],
