@@ -6,10 +6,12 @@ Shapes: N points kept of a curve, L layers, E experts, M single steps.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -58,6 +60,9 @@ def gather(runs: Sequence[Run]) -> Evidence:
 
     Args:
         runs: trials with a record, by arm and seed. A folder without curves is passed over: its record still counts.
+
+    Raises:
+        ValueError: curves or loads are there and cannot be read; one line naming the file.
     """
     by_arm: dict[str, list[Run]] = {}
     for run in runs:
@@ -82,9 +87,21 @@ def gather(runs: Sequence[Run]) -> Evidence:
     )
 
 
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, ValueError, KeyError, IndexError, BadZipFile) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0][:120]}); expected {what}") from None
+
+
 def read_loads(path: Path) -> Loads:
-    """One trial's load.npz, averaged to `POINTS` stretches."""
-    with np.load(path, allow_pickle=False) as arrays:
+    """One trial's load.npz, averaged to `POINTS` stretches.
+
+    Raises:
+        ValueError: the file is truncated or lacks its arrays; one line naming it.
+    """
+    with _reading(path, "a trial's loads"), np.load(path, allow_pickle=False) as arrays:
         load_MLE = arrays["load"]
         edges = _edges(len(load_MLE))
         ends = np.append(edges[1:], len(load_MLE))
@@ -97,8 +114,10 @@ def read_loads(path: Path) -> Loads:
 
 def _thin(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A trial's curve, averaged over stretches, and its evaluations, of which at most `POINTS` are kept."""
-    table: pa.Table = pq.ParquetFile(run.folder / "curves.parquet").read(columns=list(_COLUMNS))
-    columns = {name: np.asarray(table[name].to_numpy(), dtype=np.float64) for name in _COLUMNS}
+    path = run.folder / "curves.parquet"
+    with _reading(path, "a trial's curves"):
+        table: pa.Table = pq.ParquetFile(path).read(columns=list(_COLUMNS))
+        columns = {name: np.asarray(table[name].to_numpy(), dtype=np.float64) for name in _COLUMNS}
     identity = {"arm": run.arm, "seed": run.seed, "diverged": run.diverged}
     length = table.num_rows
     edges = _edges(length)
