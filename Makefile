@@ -34,8 +34,12 @@ check: $(STAMP) ## style, types, import direction
 format: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-lock:           ## write requirements.lock from what is installed in the environment
-	$(BIN)/python -m pip freeze --exclude-editable | grep -v -i '^equipoise' > requirements.lock
+lock:           ## write requirements.lock: the newest versions that pyproject.toml allows, in a fresh environment
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0 "numpy<2.4"
+	.venv-lock/bin/python -m pip install --quiet --editable '.[dev,hub]'
+	.venv-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > requirements.lock
+	rm -rf .venv-lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
