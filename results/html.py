@@ -79,7 +79,6 @@ def _task(
         "slug": name,
         "facts": _facts(task),
         "verdicts": Counter(row["delta_loss"]["verdict"] for row in own),
-        "best": next((row for row in own if row["delta_loss"]["verdict"] == "better"), None),
         "aa": board["aa"]["tasks"].get(task["name"]) if board["aa"] else None,
         "margin": board["margins"][task["name"]],
         "forest": board_figures.forest(board, task["name"], styles, f"{name}-forest"),
