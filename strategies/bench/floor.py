@@ -15,7 +15,7 @@ BUDGET = 10_000_000  # random numbers drawn in all, unless eight batches need mo
 
 
 @functools.lru_cache(maxsize=256)
-def noise_floor(tokens: int, top_k: int, experts: int, repetitions: int = 400, seed: int = 0) -> float:
+def noise_floor(tokens: int, top_k: int, experts: int, repetitions: int = 4000, seed: int = 0) -> float:
     """Mean of (max_j n_j − n̄)/n̄ over batches of `tokens` independent tokens with K distinct, equally likely experts.
 
     Simulated, not approximated (for K = 1 the counts are multinomial): √(2 ln E/n̄) is off by a fifth at common sizes.

@@ -208,6 +208,15 @@ def test_a_thousand_experts():
     assert len(result.curve) == 3
 
 
+@pytest.mark.parametrize("name", ["smebu", "quantile"])
+def test_large_batches_in_parts_are_the_same_run(name, monkeypatch):
+    whole = run(get(name), experts=8, tokens=256, steps=20)
+    monkeypatch.setattr("strategies.bench.simulate.CACHED", 512)
+    parts = run(get(name), experts=8, tokens=256, steps=20)
+    assert parts.curve == whole.curve
+    assert parts.bias_max == pytest.approx(whole.bias_max, rel=1e-5)
+
+
 def test_rows_are_plain_values():
     row = run(get("none"), experts=8, tokens=64, steps=5).row()
     assert row["strategy"] == "none"
@@ -221,6 +230,7 @@ def test_every_study_names_known_strategies_parameters_and_settings():
     for study in found.values():
         assert set(study.columns) <= set(MEASURES)
         for case in study.cases:
+            assert case.published.keys() <= set(study.columns)
             make_config(get(case.strategy), case.config)
             assert case.settings["tokens"] * case.settings["top_k"] >= case.settings["experts"]
     toy = found["toy"]
