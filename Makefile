@@ -15,7 +15,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-quick: $(STAMP) ## train the mission's eight strategies on real text and print their leaderboard
+quick: $(STAMP) ## train eight strategies on real text and print their leaderboard
 	$(BIN)/equipoise run quick
 	$(BIN)/equipoise report quick
 

@@ -203,13 +203,23 @@ def make_plan(
             cells.append((arm.name, cell, 0))
             if aa and arm.name == suite.baseline:
                 cells.append((arm.name + AA_SUFFIX, cell, AA_SEEDS))
-        for seed in seed_list:
-            for name, cell, offset in cells:
+        for index, seed in enumerate(seed_list):
+            for name, cell, offset in interleaved(cells, index):
                 trials.append(Trial(name, task.name, seed, cell.key(seed + offset), cell, seed + offset))
     if len(entries) > 1:  # seeds outermost: a suite cut short has whole pairs on every task
         order = {seed: index for index, seed in enumerate(seed_list)}
         trials.sort(key=lambda trial: order[trial.seed])
     return Plan(suite, trials, manifest(suite, arms, described, trials, aa))
+
+
+def interleaved(cells: list[Any], index: int) -> list[Any]:
+    """The arms' order for the seed of that index: turned by one each second seed, and there and back.
+
+    A worker's first trial, and whatever else runs on the machine at the time, then falls on every arm alike.
+    """
+    turn = index // 2 % len(cells)
+    turned = cells[turn:] + cells[:turn]
+    return turned[::-1] if index % 2 else turned
 
 
 def choose_arms(suite: Suite, only: Sequence[str]) -> list[ArmEntry]:

@@ -52,8 +52,9 @@ def test_names_titles_and_other_arms_do_not_change_the_key(tiny_suite):
 
 
 def test_trials_are_interleaved_seed_by_seed(tiny_suite):
-    order = [(trial.seed, trial.arm) for trial in made(tiny_suite).trials]
-    assert order == [(seed, arm) for seed in (0, 1) for arm in ("none", "aux_loss", "smebu")]
+    order = [(trial.seed, trial.arm) for trial in made(tiny_suite | {"seeds": 3}).trials]
+    arms = [("none", "aux_loss", "smebu"), ("smebu", "aux_loss", "none"), ("aux_loss", "smebu", "none")]
+    assert order == [(seed, arm) for seed in range(3) for arm in arms[seed]]
 
 
 def test_the_aa_arm_is_the_baseline_with_seeds_of_its_own(tiny_suite):
