@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 def smallest_p(n: int, arms: int = 1) -> float:
     """The smallest Holm-adjusted p that the exact sign-flip test can give with n seeds and `arms` compared arms."""
-    return min(1.0, max(1, arms) * 2.0 / 2.0**n)
+    return min(1.0, max(1, arms) * 2.0 ** (1 - n))  # this way round no number of seeds overflows
 
 
 def detectable_difference(n: int, sd: float, arms: int = 1, power: float = 0.8) -> float | None:

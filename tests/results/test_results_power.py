@@ -75,3 +75,8 @@ def test_seeds_needed_has_a_floor_and_an_end():
     assert seeds_needed(0.01, 0.02, margin=0.01) is None
     assert seeds_needed(0.0, 1.0, margin=1e-4) is None
     assert seeds_needed(0.0, 0.0, margin=0.01) == 6
+
+
+def test_any_number_of_seeds_has_an_answer():
+    assert smallest_p(33_334, 7) == 0.0
+    assert 0 < detectable_difference(33_334, 1.0, 7) < 0.05
