@@ -41,10 +41,9 @@ class PackedTrials:
     logs: str
     signal_delay: int  # seconds between the signal and the end
     restarts: int
-    failed: tuple[str, ...] = ()  # in an earlier attempt: not tried again
-    _running: dict[int, subprocess.Popen[bytes]] = field(init=False, repr=False, default_factory=dict)
-    _deaths: dict[int, int] = field(init=False, repr=False, default_factory=dict)
-    _failures: dict[int, str] = field(init=False, repr=False, default_factory=dict)
+    _running: dict[int, subprocess.Popen[bytes]] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _deaths: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _failures: dict[int, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __call__(self) -> list[str]:
         """Run the trials; returns the keys of those that are done.
@@ -58,13 +57,14 @@ class PackedTrials:
         if _rank() > 0:
             signal.signal(signal.SIGUSR2, lambda *_: self._pass_on())  # rank 0 alone requeues
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # held back by slurm.launch
-        for index, key in enumerate(self.keys):
-            if key not in self.failed and not finished(Path(self.folders[index])):
+        for index, folder in enumerate(map(Path, self.folders)):
+            if _restarts() and (folder / "failure.json").exists():
+                self._failures[index] = "earlier"  # before this job was requeued; not tried again by itself
+            elif not finished(folder):
                 self._start(index)
         if self._watch():
             self._come_back()
         failures = [f"{self.keys[index]} ({why})" for index, why in sorted(self._failures.items())]
-        failures += [f"{key} (earlier)" for key in self.failed]
         if failures:
             raise TrialsFailedError(f"{len(failures)} of {len(self.keys)} trials failed: {', '.join(failures)}")
         return list(self.keys)
@@ -81,8 +81,7 @@ class PackedTrials:
                 os.kill(worker.pid, signal.SIGKILL)  # the checkpoint before the last one has to do
             elif code > 0 and code != INTERRUPTED:
                 self._fail(index, "ExitCode", f"exit code {code}")
-        failed = tuple(self.keys[index] for index in self._failures)
-        return DelayedSubmission(replace(self, failed=self.failed + failed))
+        return DelayedSubmission(replace(self))
 
     def _start(self, index: int) -> None:
         key, folder = self.keys[index], Path(self.folders[index])
@@ -93,8 +92,8 @@ class PackedTrials:
         command = [sys.executable, "-P", "-u", "-m", "slurm.worker", *told]
         environ = self._environ | self._device(index)
         with (Path(self.logs) / name).open("ab") as log:
-            attempt = int(os.environ.get("SLURM_RESTART_COUNT", 0)) + 1
-            log.write(f"--- {now()} {self.entry}, job {_job_id()} on {_node()}, attempt {attempt}\n".encode())
+            head = f"--- {now()} {self.entry}, job {_job_id()} on {_node()}, attempt {_restarts() + 1}"
+            log.write(f"{head}\n".encode())
             log.flush()
             # the child inherits a mask that holds signals back until it listens
             before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -179,6 +178,10 @@ def _rank() -> int:
 
 def _world() -> int:
     return int(os.environ.get("SLURM_NTASKS", 1))
+
+
+def _restarts() -> int:
+    return int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
 def _job_id() -> str:

@@ -51,6 +51,17 @@ class Place:
     def cancelled(self) -> bool:
         return self.index in self.array.cancelled
 
+    def failed(self, folder: Path, logs: Path) -> bool:
+        """Whether the trial left its `failure.json` in this job, not in one before (by the file system's clock)."""
+        try:
+            failure = (folder / "failure.json").stat().st_mtime_ns
+        except OSError:
+            return False
+        try:
+            return failure >= (logs / f"{self.array.job_id}_submission.sh").stat().st_mtime_ns
+        except OSError:
+            return True
+
 
 class Ledger:
     """The submissions of one home."""

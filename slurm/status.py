@@ -29,7 +29,6 @@ STATES = (
 )
 FAILED = frozenset({"failed", "vanished", "preempted"})  # what `resubmit` brings back
 
-_AT_WORK = frozenset({"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"})
 _STALE_SECONDS = 60  # what a trial wrote so long ago says little about when it ends
 _SILENT_SECONDS = 600  # a running trial that wrote nothing for so long is worth a remark
 _TAIL_LINES = 12
@@ -88,7 +87,8 @@ def _one(job: TrialJob, place: Place | None, known: dict[str, JobState], silent:
         base |= {"job_id": place.job_id, "log": logs / f"{job.key}.log"}
     if _done(job):
         return TrialStatus(**base, state="done", **_progress(job.folder, running=False))
-    failure = _failure(job.folder)
+    before = place is not None and not place.failed(job.folder, logs)
+    failure = "" if before else _failure(job.folder)
     live = known.get(place.job_id) if place is not None else None
     if live is not None:
         base |= {"nodes": live.nodes, "restarts": live.restarts}
@@ -105,8 +105,7 @@ def _verdict(place: Place | None, live: JobState | None, failure: str, silent: s
     """State and reason of a trial without a record."""
     if place is None:
         return ("failed", failure) if failure else ("unsubmitted", "")
-    waiting = live is not None and live.active and live.state not in _AT_WORK
-    if failure and not waiting:  # a resubmitted trial's failure is from before
+    if failure:
         return "failed", failure
     if silent:
         return "unknown", silent
@@ -114,7 +113,7 @@ def _verdict(place: Place | None, live: JobState | None, failure: str, silent: s
         if place.cancelled:
             return "cancelled", ""
         return "vanished", f"SLURM no longer knows job {place.job_id}, and the trial left neither record nor failure"
-    if live.state in _AT_WORK:
+    if live.state in ("RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT"):
         return "running", "" if live.state == "RUNNING" else live.state.lower()
     if live.active:
         return ("requeued" if live.restarts or "REQUEUE" in live.state else "queued"), live.reason

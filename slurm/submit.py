@@ -78,7 +78,7 @@ def submit(
         return [_described(array, resources, profile, logs, roots) for array, resources in plan]
     with locked(logs) as ledger:
         _drop_half_submitted(ledger)
-        busy = _busy(ledger, {job.key for job in wanted})
+        busy = _busy(ledger, {job.key: job.folder for job in wanted})
         missing = [job for job in wanted if job.key not in busy]
         if not missing:
             return []
@@ -220,11 +220,12 @@ def _hint(error: Exception, resources: Resources) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
-def _busy(ledger: Ledger, keys: set[str]) -> set[str]:
-    """Trials that SLURM still holds."""
-    places = {key: place for key, place in ledger.places().items() if key in keys}
+def _busy(ledger: Ledger, folders: dict[str, Path]) -> set[str]:
+    """Trials that SLURM still holds; not one that failed in a job which still has others to run, or is just ending."""
+    places = {key: place for key, place in ledger.places().items() if key in folders}
     known = states(place.job_id for place in places.values())
-    return {key for key, place in places.items() if _active(known, place)}
+    logs = ledger.path.parent
+    return {key for key, place in places.items() if _active(known, place) and not place.failed(folders[key], logs)}
 
 
 def _active(known: dict[str, JobState], place: Place) -> bool:

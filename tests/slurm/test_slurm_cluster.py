@@ -108,6 +108,21 @@ def test_failures_say_why_and_can_be_resubmitted(campaign):
     assert not any((job.folder / "failure.json").exists() for job in jobs)
 
 
+def test_what_failed_beside_a_running_trial_can_be_resubmitted_once(campaign):
+    campaign.overrides = {"packing": 2}
+    campaign.payload |= {"steps": 30, "seconds": 0.1, "mischief": {"g0": "fail"}}
+    jobs = campaign.jobs("g0", "g1")
+    campaign.submit(jobs)
+    campaign.until(jobs[:1], "failed")
+    assert campaign.submit(jobs[1:]) == []
+    campaign.payload["mischief"] = {}
+    campaign.overrides = {"extra": {"begin": "now+2"}}
+    assert [one.keys for one in campaign.submit(jobs)] == [["g0"]]
+    assert campaign.status(jobs)["g0"].state == "queued"  # its failure is from the job before
+    assert campaign.submit(jobs) == []
+    campaign.until(jobs, "done")
+
+
 def test_cancelled_trials_checkpoint_stay_cancelled_and_resume_when_submitted_again(campaign):
     campaign.payload |= {"steps": 400, "seconds": 0.05}
     jobs = campaign.jobs("c0", "c1")

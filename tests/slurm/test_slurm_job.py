@@ -26,11 +26,9 @@ def path_of_jobs(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TOY), *filter(None, [inherited])]))
 
 
-def pack(tmp_path, *keys, restarts=1, entry=ENTRY, failed=(), **payload):
+def pack(tmp_path, *keys, restarts=1, entry=ENTRY, **payload):
     folders = tuple(str(tmp_path / "trials" / key) for key in keys)
-    return PackedTrials(
-        entry, keys, folders, told(tmp_path, **{"steps": 2} | payload), str(tmp_path), 60, restarts, failed
-    )
+    return PackedTrials(entry, keys, folders, told(tmp_path, **{"steps": 2} | payload), str(tmp_path), 60, restarts)
 
 
 def told(folder, **payload):
@@ -61,16 +59,25 @@ def test_trials_run_side_by_side_on_the_devices_they_are_dealt(tmp_path, monkeyp
 
 def test_failures_are_reported_and_the_others_finish(tmp_path):
     mischief = {"a": "fail", "b": "die", "c": "code", "d": "silent"}
-    with pytest.raises(
-        TrialsFailedError, match=r"5 of 6 trials failed: a \(exit code 1\), b .*SIGKILL.*c.*d.*e \(earlier"
-    ):
-        pack(tmp_path, *"abcdef", mischief=mischief, failed=("e",))()
+    with pytest.raises(TrialsFailedError, match=r"4 of 5 trials failed: a \(exit code 1\), b .*SIGKILL.*c.*d"):
+        pack(tmp_path, *"abcdf", mischief=mischief)()
     assert failure(tmp_path, "a") == ("ZeroDivisionError", "this trial divides by zero", None)
     assert failure(tmp_path, "b") == ("SIGKILL", "killed by SIGKILL, 2 × in this job; often: out of memory", 0)
     assert failure(tmp_path, "c") == ("ExitCode", "exit code 9", None)
     assert failure(tmp_path, "d") == ("NoRecord", "ended without leaving a record", None)
     assert record(tmp_path, "f")
-    assert not (tmp_path / "trials" / "e").exists()
+
+
+def test_a_failure_of_before_counts_in_a_requeued_job_only(tmp_path, monkeypatch):
+    (tmp_path / "trials" / "a").mkdir(parents=True)
+    (tmp_path / "trials" / "a" / "failure.json").write_text("{}")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with pytest.raises(TrialsFailedError, match=r"1 of 2 trials failed: a \(earlier\)"):
+        pack(tmp_path, "a", "b")()
+    assert record(tmp_path, "b")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")  # submitted again: a job of its own
+    assert pack(tmp_path, "a")() == ["a"]
+    assert not (tmp_path / "trials" / "a" / "failure.json").exists()
 
 
 def test_a_trial_that_is_done_is_not_started(tmp_path):
@@ -108,7 +115,7 @@ def interrupt_with(job):
     return handle
 
 
-def test_the_signal_has_checkpoints_written_and_the_trials_resume(tmp_path):
+def test_the_signal_has_checkpoints_written_and_the_trials_resume(tmp_path, monkeypatch):
     job = pack(tmp_path, "a", "b", "c", steps=200, seconds=0.05, mischief={"c": "fail"})
     before = signal.signal(signal.SIGUSR2, interrupt_with(job))
     waited_for = [tmp_path / "trials" / name for name in ("a/status.json", "b/status.json", "c/failure.json")]
@@ -126,8 +133,9 @@ def test_the_signal_has_checkpoints_written_and_the_trials_resume(tmp_path):
     again = requeued.value.args[0].function
     for key in "ab":
         assert json.loads((tmp_path / "trials" / key / "checkpoint.json").read_text())["step"] > 0
-    assert again.failed == ("c",)
+    assert again == job
     told(tmp_path, steps=5)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with pytest.raises(TrialsFailedError, match=r"1 of 3 trials failed: c \(earlier\)"):
         again()
     assert record(tmp_path, "a")

@@ -1,6 +1,7 @@
 """Status from trial folders and a given queue."""
 
 import json
+import os
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -60,7 +61,11 @@ def test_every_state_and_its_reason(campaign, monkeypatch):
     )
     write(jobs[3].folder, "record.json")
     write(jobs[4].folder, "failure.json", error="ValueError", message="no\nsuch corpus at https://me:pw@host")
-    write(jobs[12].folder, "failure.json", error="ValueError", message="from the attempt before")
+    write(jobs[12].folder, "failure.json", error="ValueError", message="from the job before")
+    (campaign.logs / "7_submission.sh").touch()
+    written = (campaign.logs / "7_submission.sh").stat().st_mtime
+    os.utime(jobs[12].folder / "failure.json", (written - 1, written - 1))
+    os.utime(jobs[4].folder / "failure.json", (written + 1, written + 1))
     new = campaign.jobs("new", "failed-here")
     write(new[1].folder, "failure.json", error="ValueError", message="on this machine")
     seen = {one.key: (one.state, one.why) for one in status(jobs + new, campaign.home)}
