@@ -91,7 +91,7 @@ class Suite(_Strict):
     strategies: list[ArmEntry] = Field(min_length=1)
     seeds: int | list[int] = 10
     baseline: str  # the arm every other is compared with
-    control: str | None = "none"  # the arm overhead is measured against
+    control: str | None = None  # the arm overhead is measured against; null: the baseline
     aa: bool = True  # run the baseline a second time with seeds of its own: the noise floor
     margin: float | None = None  # practical margin in nats/token; null: the A/A arm's spread sets it
     track: Literal["as-published", "tuned"] = "as-published"

@@ -1,0 +1,75 @@
+"""The house stands: who may import whom, and who may know a strategy by name."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ("strategies", "tasks", "results", "slurm")
+
+
+def python_files(folder):
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "published" not in path.parts)
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_the_four_floors_import_neither_each_other_nor_the_suite(floor):
+    forbidden = {"suite", *FLOORS} - {floor}
+    for path in python_files(floor):
+        found = {name.split(".")[0] for name in imported(ast.parse(path.read_text()))} & forbidden
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
+
+
+@pytest.mark.parametrize(("floor", "heavy"), [("results", "torch"), ("tasks", "torch"), ("slurm", "torch")])
+def test_floors_without_torch_stay_without_it(floor, heavy):
+    """Also through what they import: checked in a process of its own."""
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in python_files(floor)]
+    modules = [name.removesuffix(".__init__") for name in modules if not name.endswith("__main__")]
+    code = (
+        f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\nassert {heavy!r} not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-P", "-c", code], check=True, cwd="/")
+
+
+def test_no_code_outside_strategies_knows_one_by_name():
+    from strategies import registry
+
+    names = set(registry.available()) - {"none", "base", "hash", "dense"}  # ordinary words; compared below all the same
+    for folder in ("suite", "results", "slurm", "tasks"):
+        for path in python_files(folder):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    assert node.value not in names, f"{path.relative_to(ROOT)}:{node.lineno} knows {node.value!r}"
+                if isinstance(node, ast.Compare) and "strategy" in ast.unparse(node):
+                    known = {c.value for c in node.comparators if isinstance(c, ast.Constant)} & set(
+                        registry.available()
+                    )
+                    assert not known, f"{path.relative_to(ROOT)}:{node.lineno} compares with {known}"
+
+
+def test_every_readme_link_leads_somewhere():
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_yaml_file_parses():
+    for folder in ("suite", *FLOORS):
+        for path in (ROOT / folder).rglob("*.yaml"):
+            assert yaml.safe_load(path.read_text()) is not None, path
