@@ -25,7 +25,7 @@ def attempts(job):
 
 def test_array_runs_on_several_nodes_and_is_not_submitted_twice(campaign):
     jobs = campaign.jobs(*(f"a{i}" for i in range(10)))
-    campaign.payload["seconds"] = 0.3
+    campaign.payload["seconds"] = 0.1
     campaign.overrides = {"max_array_size": 8}
     first, second = campaign.submit(jobs)
     assert [len(first.elements), len(second.elements)] == [8, 2]
@@ -116,11 +116,11 @@ def test_what_failed_beside_a_running_trial_can_be_resubmitted_once(campaign):
     campaign.until(jobs[:1], "failed")
     assert campaign.submit(jobs[1:]) == []
     campaign.payload["mischief"] = {}
-    campaign.overrides = {"extra": {"begin": "now+2"}}
+    campaign.overrides = {"extra": {"hold": True}}
     assert [one.keys for one in campaign.submit(jobs)] == [["g0"]]
     assert campaign.status(jobs)["g0"].state == "queued"  # its failure is from the job before
     assert campaign.submit(jobs) == []
-    campaign.until(jobs, "done")
+    assert len(cancel(jobs, campaign.logs)) == 2
 
 
 def test_cancelled_trials_checkpoint_stay_cancelled_and_resume_when_submitted_again(campaign):
@@ -169,9 +169,9 @@ def test_what_the_cluster_refuses_is_one_line_and_leaves_nothing(campaign, overr
     assert capfd.readouterr() == ("", "")
     left = sorted(path.name for path in campaign.logs.iterdir() if not path.name.startswith("payload-"))
     assert left == ["jobs.json", "jobs.lock"]
-    campaign.overrides = {}
-    campaign.submit(jobs)
-    campaign.until(jobs, "done")
+    campaign.overrides = {"extra": {"hold": True}}
+    assert len(campaign.submit(jobs)) == 1
+    assert len(cancel(jobs, campaign.logs)) == 2
 
 
 def test_secrets_travel_by_environment_and_are_written_nowhere(campaign, monkeypatch):
