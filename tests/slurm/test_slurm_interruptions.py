@@ -251,7 +251,7 @@ def test_random_kills_and_preemptions_lose_nothing(cluster, campaign):
     deadline = time.monotonic() + 400
     while any(one.state != "done" for one in campaign.status(jobs).values()):
         assert time.monotonic() < deadline, {k: (s.state, s.why, s.log_tail) for k, s in campaign.status(jobs).items()}
-        time.sleep(chance.uniform(0.3, 1.0))
+        time.sleep(chance.uniform(0.1, 0.5))
         resubmit(jobs, ENTRY, campaign.payload, campaign.profile, campaign.logs)
         running = sorted({one.job_id for one in campaign.status(jobs).values() if one.state == "running"})
         if not running or sum(done.values()) >= 60:
@@ -275,7 +275,7 @@ def test_random_kills_and_preemptions_lose_nothing(cluster, campaign):
                 os.kill(chance.choice(pids), signal.SIGKILL)
         done[what] += 1
     print(done, sum(len(attempts(job)) for job in jobs), "attempts")
-    assert min(done.values()) >= 3
+    assert min(done.values()) >= 2
     for job in jobs:
         value = job.key
         for _ in range(120):
