@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick test test-slow test-gpu check format lock bench bench-compare bench-peers clean help
+.PHONY: quick test test-slow test-gpu check format lock bench bench-compare bench-peers gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -19,7 +20,16 @@ quick: $(STAMP) ## train eight strategies on real text and print their leaderboa
 	$(BIN)/equipoise run quick
 	$(BIN)/equipoise report quick
 
-test: $(STAMP)  ## the tests that must always pass
+# MegaBlocks comes as sources that ask for an old torch: built here, without CUDA and without what they ask for.
+SOURCES := megablocks==0.10.0 stanford-stk==0.7.1
+$(MEGABLOCKS): $(STAMP)
+	$(BIN)/python -m pip install --quiet 'setuptools>=77' \
+	  && ( $(BIN)/python -c 'import triton' 2>/dev/null || $(BIN)/python -m pip install --quiet --no-deps triton==3.6.0 ) \
+	  && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(SOURCES) \
+	  || echo 'MegaBlocks cannot be installed here: its tests will be skipped, and say so'
+	touch $@
+
+test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
 	$(BIN)/python -m pytest
 
 test-slow: $(STAMP) ## the long ones
@@ -27,6 +37,23 @@ test-slow: $(STAMP) ## the long ones
 
 test-gpu: $(STAMP) ## those that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+# What a GPU machine without a network lacks, and where results go. PARTS: parity layer step packing tests board
+WHEELS ?= build/wheels
+OUT ?= build/gpu
+PARTS ?=
+GPU_PYTHON ?= python3
+FOR_GPU := --python-version 3.12 --implementation cp --platform manylinux2014_x86_64 --platform manylinux_2_17_x86_64
+
+gpu-wheels: $(STAMP) ## wheels to bring to a GPU machine, into WHEELS
+	$(BIN)/python -m pip install --quiet 'setuptools>=77'
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) $(SOURCES)
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: $(FOR_GPU) --dest $(WHEELS) \
+	  $$(grep -E '^(pydantic|pydantic_core|annotated-types|typing-inspection)==' requirements.lock)
+
+gpu-campaign:   ## measure this machine's GPU: PARTS, with the WHEELS brought along, results into OUT
+	PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" $(GPU_PYTHON) -P -m suite.campaign $(PARTS) --out $(OUT) \
+	  $(if $(wildcard $(WHEELS)/*.whl),--wheels $(WHEELS))
 
 check: $(STAMP) ## style, types, import direction
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
