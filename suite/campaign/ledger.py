@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ class Campaign:
         """
         if not tiny and not torch.cuda.is_available():
             raise ValueError("no accelerator here; --tiny runs the same code in miniature on the CPU")
+        if tiny:
+            os.environ.setdefault("TRITON_INTERPRET", "1")  # before a training step imports Triton
         settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
         sizes = {**settings["tiny" if tiny else "full"], "arms": settings["arms"]}
         device = torch.device("cpu" if tiny else "cuda")
