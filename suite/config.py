@@ -6,6 +6,7 @@ A suite is data. Whatever it says that can change a trial's numbers ends up in t
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -190,6 +191,9 @@ def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as rung.steps=50 or smebu.rate=0.001")
+        if re.fullmatch(r"[\d-]+(:\d+)+", value):  # YAML would read 12:30:00 as a number in base 60
+            settings[key] = value
+            continue
         try:
             settings[key] = yaml.safe_load(value)
         except yaml.YAMLError:

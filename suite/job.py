@@ -21,6 +21,7 @@ def run(key: str, folder: Path, payload: dict[str, Any]) -> int:
     listen_for_signals()
     from suite.tracking import BackgroundMirror
     from suite.train import Interrupted, run_trial
+    from suite.trial import Busy
 
     home = Path(payload["home"])
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -30,7 +31,7 @@ def run(key: str, folder: Path, payload: dict[str, Any]) -> int:
         mirror = BackgroundMirror(home, uri, {key: (payload["suite"], payload["names"].get(key, key))})
     try:
         run_trial(folder, home / "cache", report, stop_requested)
-    except Interrupted as stopped:
+    except (Interrupted, Busy) as stopped:  # busy: what the last attempt left behind still ends; come back later
         print(stopped, flush=True)
         if mirror is not None:
             mirror.close(1.0)

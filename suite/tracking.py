@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from suite.trial import TrialFolder, read_json, write_json
 
@@ -56,6 +57,22 @@ def default_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
 
 
+def experiment_name() -> str:
+    """`MLFLOW_EXPERIMENT_NAME`, or `equipoise`: on a shared server every user may own an experiment."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "equipoise"
+
+
+def without_credentials(uri: str) -> str:
+    """The URI of a server, its user and password moved to the environment: MLflow's errors quote the URI in full."""
+    found = re.fullmatch(r"(https?://)([^/]*)@([^@]*)", uri)
+    if found is None:
+        return uri
+    scheme, credentials, address = found.groups()
+    user, _, password = credentials.partition(":")
+    os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(user), unquote(password)
+    return scheme + address
+
+
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
     with open(path, "a") as file:
@@ -92,7 +109,7 @@ class Mirror:
 
     def __init__(self, home: Path, uri: str | None = None) -> None:
         configure_client()
-        self.home, self.uri = home, uri or default_uri(home)
+        self.home, self.uri = home, without_credentials(uri or default_uri(home))
         self._client: Any = None
         self._parents: dict[str, str] = {}
 
@@ -112,32 +129,38 @@ class Mirror:
         return self._client
 
     def _experiment(self) -> str:
-        client = self.connect()
-        found = client.get_experiment_by_name("equipoise")
+        client, name = self.connect(), experiment_name()
+        found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
         with _only_one(self.home / ".mlflow.lock"):
-            found = client.get_experiment_by_name("equipoise")
+            found = client.get_experiment_by_name(name)
             if found is not None:
                 return found.experiment_id
             local = self.uri.startswith("sqlite:")
             place = (self.home / "mlartifacts").as_uri() if local else None
-            return client.create_experiment("equipoise", artifact_location=place)
+            return client.create_experiment(name, artifact_location=place)
 
-    def _find_or_create(self, tag: str, value: str, name: str, parent: str | None, start_ms: int) -> str:
-        """The run with `tag` = `value`: looked up first, so that a resumed trial continues its own run."""
+    def _find_or_create(self, tag: str, value: str, name: str, parent: str | None, start_ms: int) -> tuple[str, int]:
+        """The run with `tag` = `value` and its start: looked up first, so that a resumed trial continues its own run.
+
+        Points count time from the run's start, not the folder's: a trial trained again in a new folder repeats its
+        points and adds none.
+        """
         client, experiment = self.connect(), self._experiment()
         with _only_one(self.home / ".mlflow.lock"):
             found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1)
             if found:
-                return found[0].info.run_id
+                return found[0].info.run_id, found[0].info.start_time
             tags = {tag: value, "mlflow.runName": name} | ({"mlflow.parentRunId": parent} if parent else {})
-            return client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name).info.run_id
+            made = client.create_run(experiment, start_time=start_ms, tags=tags, run_name=name)
+            return made.info.run_id, start_ms
 
     def suite_run(self, suite: str) -> str:
         """The parent run of a suite."""
         if suite not in self._parents:
-            self._parents[suite] = self._find_or_create("equipoise.suite", suite, suite, None, 0)
+            now_ms = int(time.time() * 1000)
+            self._parents[suite], _ = self._find_or_create("equipoise.suite", suite, suite, None, now_ms)
         return self._parents[suite]
 
     def sync_trial(self, folder: TrialFolder, suite: str, name: str) -> bool:
@@ -159,9 +182,11 @@ class Mirror:
         from mlflow.entities import Metric, Param, RunTag
 
         client = self.connect()
-        start_ms = int(datetime.fromisoformat(started).timestamp() * 1000)
-        if "run_id" not in cursor:
-            cursor["run_id"] = self._find_or_create("trial_key", folder.key, name, self.suite_run(suite), start_ms)
+        if "start_ms" not in cursor:
+            began_ms = int(datetime.fromisoformat(started).timestamp() * 1000)
+            cursor["run_id"], cursor["start_ms"] = self._find_or_create(
+                "trial_key", folder.key, name, self.suite_run(suite), began_ms
+            )
             definition = read_json(folder.trial)
             params = {key: str(value)[:500] for key, value in parameters(definition).items()}
             facts = definition.get("provenance", {})
@@ -175,7 +200,7 @@ class Mirror:
                 params=[Param(key, value) for key, value in params.items()],
                 tags=[RunTag(key, value) for key, value in tags.items()],
             )
-        run = cursor["run_id"]
+        run, start_ms = cursor["run_id"], cursor["start_ms"]
         new = [row for row in thinned(rows, steps) if row["step"] >= cursor["next_step"]]
         points = [
             Metric(key, float(row[key]), start_ms + row["step"], row["step"])

@@ -10,7 +10,8 @@ import torch
 from strategies.conformance.lab import WIDTH, Lab, take_step
 from strategies.conformance.rule import Broken
 
-REPEATS = 3
+REPEATS = 5
+ALLOWED = 4  # an exact assignment takes about one; a loop over tokens or experts takes dozens
 HIDDEN = 64 * WIDTH  # of the feed-forward layer that stands for the experts
 
 
@@ -28,7 +29,7 @@ def is_fast(lab: Lab) -> None:
     for _ in range(REPEATS):  # alternating, so that a busy machine slows both
         own.append(_seconds(lambda: take_step(strategy, [batch])))
         allowed.append(_seconds(experts))
-    if min(own) > min(allowed):
+    if min(own) > ALLOWED * min(allowed):
         raise Broken(
             f"routing {len(batch.tokens_T)} tokens takes {1e3 * min(own):.0f} ms, "
             f"{min(own) / min(allowed):.1f} times as long as the experts; look for loops over tokens or experts"
@@ -36,6 +37,6 @@ def is_fast(lab: Lab) -> None:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock on the wall: somebody else's work is not the strategy's
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start

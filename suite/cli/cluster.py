@@ -154,7 +154,9 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
         while True:
             seen = ask(jobs, folder)
             live.update(Text(render(seen, labels)))
-            if all(one.state in ("done", "failed", "cancelled", "vanished", "unsubmitted") for one in seen):
+            if all(
+                one.state in ("done", "failed", "cancelled", "vanished", "unsubmitted", "preempted") for one in seen
+            ):
                 return
             time.sleep(every)
 

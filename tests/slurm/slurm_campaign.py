@@ -40,7 +40,7 @@ class Campaign:
     def status(self, jobs: list[TrialJob]) -> dict[str, TrialStatus]:
         return {one.key: one for one in status(jobs, self.home)}
 
-    def until(self, jobs: list[TrialJob], *wanted: str, seconds: float = 40) -> dict[str, TrialStatus]:
+    def until(self, jobs: list[TrialJob], *wanted: str, seconds: float = 120) -> dict[str, TrialStatus]:
         """Wait until every trial is in one of the states; fail with what they are in instead."""
         deadline = time.monotonic() + seconds
         while True:

@@ -112,6 +112,10 @@ def test_overrides_reach_suite_arm_terms_and_task(tiny_suite):
     assert whole.manifest["margin"] == 0.125
 
 
+def test_a_time_stays_a_time():
+    assert config.overrides(("time=12:30:00", "steps=3")) == {"time": "12:30:00", "steps": 3}
+
+
 @pytest.mark.parametrize("pair", ["rate", "=3", "rugn.steps=3", "smebo.rate=1", "suite=x"])
 def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
     with pytest.raises(config.UsageError, match="--set"):
