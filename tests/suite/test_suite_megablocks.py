@@ -18,7 +18,7 @@ from test_suite_backends import free_routing, naive, top_k_routing
 
 from strategies import Routing
 from suite import backends
-from suite.backends.megablocks import torch_gmm, torch_ops
+from suite.backends.megablocks import ready, torch_gmm, torch_ops
 
 GPU = torch.cuda.is_available()
 DEVICE = "cuda" if GPU else "cpu"
@@ -264,32 +264,27 @@ class TestStandIns:
         np.testing.assert_allclose(target.numpy(), expected, atol=1e-5)
 
 
-BROKEN = """
-import sys
-import {first}
-from suite import backends
-try:
-    backends.get("megablocks").load()
-except ValueError as error:
-    print(error)
-"""
+@pytest.mark.skipif(GPU, reason="nothing is interpreted")
+class TestWhatIsMissing:
+    def test_triton_imported_too_early(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "triton", object())
+        monkeypatch.delenv("TRITON_INTERPRET")
+        with pytest.raises(
+            ValueError, match="backend megablocks: .* set TRITON_INTERPRET=1 before anything imports it"
+        ):
+            ready.prepare.__wrapped__()
 
+    def test_a_package_that_is_not_there(self, monkeypatch):
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+        for name in ("megablocks_ops", "grouped_gemm", "grouped_gemm.ops", "grouped_gemm.backend"):
+            monkeypatch.setitem(sys.modules, name, sys.modules.get(name))
+        monkeypatch.setitem(sys.modules, "stk.ops", None)
+        with pytest.raises(ValueError, match=r"backend megablocks: cannot be imported .*; docs/gpu\.md says how"):
+            ready.prepare.__wrapped__()
 
-@pytest.mark.parametrize(
-    ("first", "message"),
-    [
-        pytest.param("triton", "set TRITON_INTERPRET=1 before anything imports it", id="triton imported too early"),
-        pytest.param("os; sys.modules['stk'] = None", "docs/gpu.md says how to install", id="a package missing"),
-    ],
-)
-def test_what_is_missing_is_said_in_one_line(first, message):
-    if GPU or ("triton" in missing and first == "triton"):
-        pytest.skip("not so here")
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", BROKEN.format(first=first)], env=environment, capture_output=True, text=True
-    )
-    assert done.stdout.startswith("backend megablocks: "), done.stderr
-    assert message in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+    def test_an_extension_that_is_there_and_broken(self, monkeypatch, tmp_path):
+        (tmp_path / "broken_extension.py").write_text("raise ImportError('undefined symbol')")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(ValueError, match=r"broken_extension is installed but cannot be imported \(undefined"):
+            ready._works("broken_extension")
+        assert not ready._works("no_such_extension")
