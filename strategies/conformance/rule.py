@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Status = Literal["passed", "failed", "waived"]
 
 
-class Broken(Exception):  # noqa: N818 (it reads as what it says: a rule is broken)
+class Broken(Exception):
     """A rule is broken; `method` is the one to look at."""
 
     def __init__(self, message: str, method: str = "route") -> None:
@@ -24,7 +24,7 @@ class Broken(Exception):  # noqa: N818 (it reads as what it says: a rule is brok
         self.method = method
 
 
-class NotApplicable(Exception):  # noqa: N818
+class NotApplicable(Exception):
     """A rule says nothing about this strategy; the message says why."""
 
 
