@@ -45,10 +45,11 @@ _STATUS = {
 
 
 def configure_client() -> None:
-    """Settings MLflow reads at import: give up on a dead server in seconds, report nothing home."""
+    """Settings MLflow reads at import: give up on a dead server in seconds, report nothing home, print nothing."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # stdout belongs to `--json`
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 
 
@@ -170,8 +171,9 @@ class Mirror:
         """
         cursor_path = folder.path / "mlflow.json"
         cursor = read_json(cursor_path) if cursor_path.exists() else {}
-        if cursor.get("uri") != redacted(self.uri):
-            cursor = {"uri": redacted(self.uri), "next_step": 0, "state": None}
+        store = {"uri": redacted(self.uri), "experiment": experiment_name()}
+        if {name: cursor.get(name) for name in store} != store:
+            cursor = store | {"next_step": 0, "state": None}
         if cursor["state"] == "recorded":
             return True
         if not folder.trial.exists():
