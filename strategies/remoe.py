@@ -63,7 +63,7 @@ class ReMoE(Strategy):
             num_tokens = len(tokens_T)
             share_E = count(expert_A, self.spec.num_experts) * (self.spec.num_experts / (self.spec.top_k * num_tokens))
             routing.losses["sparsity"] = self.coefficient.clone() * (share_E * scores_TE.mean(dim=0)).sum()
-            routing.pooled["tokens"] = torch.tensor(float(num_tokens), device=hidden_TD.device)
+            routing.pooled["tokens"] = torch.full((), float(num_tokens), device=hidden_TD.device)
         return routing
 
     def rebalance(self, load_E: Tensor, pooled: Mapping[str, Tensor]) -> None:

@@ -80,9 +80,3 @@ def load_newest(folder: Path, warn: Any) -> dict[str, Any] | None:
             except Damaged as error:
                 warn(f"{error}; using the one before")
     return None
-
-
-def remove(folder: Path) -> None:
-    """Forget both checkpoints: the record is there."""
-    for name in (NEWEST, PREVIOUS, f".{NEWEST}.new"):
-        (folder / name).unlink(missing_ok=True)

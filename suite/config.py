@@ -23,6 +23,31 @@ AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are those people write: 1e-4 is one, 12:30:00 is none."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """A YAML value."""
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain values only
+
+
 class UsageError(ValueError):
     """Something the caller asked for that cannot be: one line that names the key, the value and what was expected."""
 
@@ -112,6 +137,13 @@ class Suite(_Strict):
             raise ValueError("expected distinct seeds of 0 or more")
         return value
 
+    @field_validator("margin")
+    @classmethod
+    def _a_width(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value < float("inf"):
+            raise ValueError("expected a width in nats/token of 0 or more, or null")
+        return value
+
     @field_validator("threads", "tune_seeds")
     @classmethod
     def _positive(cls, value: int) -> int:
@@ -127,6 +159,13 @@ class Suite(_Strict):
             raise ValueError(f"strategies: {doubled[0]!r} is there twice; give one of them an `arm` name of its own")
         if self.baseline not in names:
             raise ValueError(f"baseline: {self.baseline!r} is not an arm{nearest(self.baseline, names)}")
+        if self.control is not None and self.control not in names:
+            raise ValueError(f"control: {self.control!r} is not an arm{nearest(self.control, names)}")
+        tasks = [entry.task for entry in self.tasks]
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(
+                f"tasks: {max(tasks, key=tasks.count)!r} is there twice; cross it with arms' `task` instead"
+            )
         return self
 
     @property
@@ -176,9 +215,12 @@ def load(name_or_path: str) -> Suite:
         claim = claims.get(name_or_path.removeprefix(CLAIM))
         return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
     path = find(name_or_path)
-    text = path.read_text(encoding="utf-8")
     try:
-        data = yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; expected a suite's YAML") from None
+    try:
+        data = read_yaml(text)
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
@@ -191,11 +233,8 @@ def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if not separator or not key:
             raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as rung.steps=50 or smebu.rate=0.001")
-        if re.fullmatch(r"[\d-]+(:\d+)+", value):  # YAML would read 12:30:00 as a number in base 60
-            settings[key] = value
-            continue
         try:
-            settings[key] = yaml.safe_load(value)
+            settings[key] = read_yaml(value)
         except yaml.YAMLError:
             raise UsageError(f"--set {key}: {value!r} is not a YAML value") from None
     return settings

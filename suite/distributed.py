@@ -56,16 +56,14 @@ class World:
             parameter.grad = flat[offset : offset + size].view_as(parameter)
             offset += size
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
-
 
 def join() -> World:
     """Join the process group the environment describes (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT)."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return World()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return World(dist.get_rank(), dist.get_world_size())

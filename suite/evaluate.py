@@ -98,7 +98,9 @@ class Probes:
     def take(self, model: Transformer, tokens_NS: Tensor, progress: float) -> None:
         """Route the probe tokens now."""
         length = tokens_NS.shape[1] - 1
-        probe_NS = tokens_NS[: max(1, PROBE_TOKENS // length), :-1]
+        count = min(len(tokens_NS), max(1, PROBE_TOKENS // length))
+        spread_N = torch.arange(count, device=tokens_NS.device) * len(tokens_NS) // count  # over all domains
+        probe_NS = tokens_NS[spread_N, :-1]
         with inference(model, keep_routing=True):
             model(probe_NS, RouteContext(sequence_length=length))
             routings = held_routing(model)
@@ -106,7 +108,8 @@ class Probes:
         for layer, routing in zip(model.moe_layers, routings, strict=True):
             gate_TE = torch.full((probe_NS.numel(), layer.num_experts), -torch.inf)
             gate_TE[routing.token_A.cpu(), routing.expert_A.cpu()] = routing.gate_A.float().cpu()
-            tops.append(gate_TE.argmax(1).to(torch.int16))
+            top_T = torch.where(gate_TE.amax(1) > -torch.inf, gate_TE.argmax(1), -1)  # -1: sent nowhere
+            tops.append(top_T.to(torch.int16))
             sets.append(torch.from_numpy(np.packbits((gate_TE > -torch.inf).numpy(), axis=1)))
         self.progress.append(progress)
         self.top.append(torch.stack(tops))

@@ -8,13 +8,15 @@ from pathlib import Path
 from suite.config import UsageError
 
 
-def resolve(home: str | None) -> Path:
-    """The home's absolute path, made if need be.
+def resolve(home: str | None, write: bool = True) -> Path:
+    """The home's absolute path, made if need be; without `write` it may be one that can only be read.
 
     Raises:
         UsageError: it cannot be made or written to.
     """
     path = Path(home or os.environ.get("EQUIPOISE_HOME") or "equipoise-home").expanduser().absolute()
+    if not write and path.is_dir():
+        return path
     try:
         for name in ("cache", "trials", "suites", "reports"):
             (path / name).mkdir(parents=True, exist_ok=True)

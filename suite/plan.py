@@ -82,18 +82,43 @@ class Plan:
         return TrialFolder(home / "trials" / trial.key)
 
     def write_manifest(self, home: Path) -> Path:
+        """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions."""
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, self.manifest)
+        write_json(path, joined(read_json(path), self.manifest) if path.exists() else self.manifest)
         return path
 
     def write_trial(self, home: Path, trial: Trial) -> TrialFolder:
         """Make the trial's folder and its definition, unless they are there."""
         folder = self.folder(home, trial)
         folder.path.mkdir(parents=True, exist_ok=True)
-        if not folder.trial.exists():
-            write_json(folder.trial, trial.definition)
+        known = read_json(folder.trial) if folder.trial.exists() else {}
+        if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
+            write_json(folder.trial, {**known, **trial.definition})
         return folder
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The new manifest, with the arms and trials that the old one has beside it if their conditions are the same."""
+    own = ("arms", "trials", "aa_arm")
+    names = {task["name"] for task in new["tasks"]}
+    kept_tasks = [task for task in old["tasks"] if task["name"] not in names]
+    shared = [task for task in old["tasks"] if task["name"] in names]
+    same = all(old.get(key) == new[key] for key in new if key not in (*own, "tasks"))
+    if not same or any(task not in new["tasks"] for task in shared):
+        return new
+    arms = {arm["arm"]: arm for arm in [*old["arms"], *new["arms"]]}
+    redone = {arm["arm"] for arm in old["arms"] if arms[arm["arm"]]["config"] != arm["config"]}
+    trials = {
+        (trial["arm"], trial["task"], trial["seed"]): trial
+        for trial in [*(trial for trial in old["trials"] if trial["arm"] not in redone), *new["trials"]]
+    }
+    return new | {
+        "arms": list(arms.values()),
+        "tasks": [*kept_tasks, *new["tasks"]],
+        "trials": list(trials.values()),
+        "aa_arm": new["aa_arm"] or old["aa_arm"],
+    }
 
 
 def board_name(suite: Suite) -> str:
@@ -187,7 +212,7 @@ def make_plan(
             f"--tasks: {unknown[0]!r} is not in suite {suite.suite}{nearest(unknown[0], known)}; "
             f"it has {', '.join(known)}"
         )
-    seed_list = list(seeds) or suite.seed_list
+    seed_list = list(dict.fromkeys(seeds)) or suite.seed_list
     trials: list[Trial] = []
     described: list[dict[str, Any]] = []
     aa = suite.aa and any(arm.name == suite.baseline for arm in arms)
@@ -228,7 +253,7 @@ def choose_arms(suite: Suite, only: Sequence[str]) -> list[ArmEntry]:
         return list(suite.strategies)
     by_name = {arm.name: arm for arm in suite.strategies}
     chosen = []
-    for name in only:
+    for name in dict.fromkeys(only):
         if name not in by_name and name not in strategy_registry.available():
             words = [*by_name, *strategy_registry.available()]
             raise UsageError(

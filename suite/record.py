@@ -16,6 +16,22 @@ from numpy.typing import NDArray
 from suite import measures
 from suite.evaluate import Evaluation, Probes
 
+CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
+    (
+        "seconds",
+        "train_loss",
+        "lr",
+        "grad_norm",
+        "max_vio",
+        "max_vio_worst",
+        "load_entropy",
+        "val_loss",
+        "bias_abs_max",
+        "bias_common",
+        "bias_step",
+    ),
+    pa.float64(),
+)  # columns that are always there, null where there is nothing to say
 LN2 = float(np.log(2))
 
 
@@ -78,7 +94,7 @@ def probe_measures(probes: Probes, experts: int) -> dict[str, Any]:
     if len(probes.progress) < 2:
         return {"fluctuation": None, "saturation": None}
     top, chosen = probes.arrays(experts)
-    per_token = max(1.0, float(chosen[-1].sum(-1).mean()))
+    per_token = float(chosen[-1].sum(-1).mean()) or 1.0
     shares = measures.saturation(chosen, per_token)
     return {
         "fluctuation": measures.fluctuation(top, probes.progress),
@@ -92,8 +108,8 @@ def write_columns(
     folder: Path, curves: list[dict[str, Any]], load_SLE: NDArray[Any], bias_SLE: NDArray[Any] | None, val_load: Any
 ) -> None:
     """`curves.parquet` and `load.npz`."""
-    names = list(dict.fromkeys(name for row in curves for name in row))
-    columns = {name: [row.get(name) for row in curves] for name in names}
+    names = list(dict.fromkeys([*CURVES, *(name for row in curves for name in row)]))
+    columns = {name: pa.array([row.get(name) for row in curves], CURVES.get(name, pa.float64())) for name in names}
     temporary = folder / ".curves.parquet.tmp"
     pq.write_table(pa.table(columns), temporary, compression="zstd")
     temporary.replace(folder / "curves.parquet")

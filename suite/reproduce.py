@@ -47,8 +47,9 @@ def prepare(record: dict[str, Any], home: Path) -> TrialFolder:
     config = {**record["config"], "numerics": NUMERICS}
     config["strategy"] = {**config["strategy"], "source": registry.source_digest(cls)}
     folder = TrialFolder(home / "reproductions" / record["trial_key"])
-    if folder.done:
-        shutil.rmtree(folder.path)  # asked to run it again
+    begun = folder.trial.exists() and read_json(folder.trial)["config"] == config
+    if folder.done or not begun:  # asked to run it again, or what is there was begun by other code
+        shutil.rmtree(folder.path, ignore_errors=True)
     folder.path.mkdir(parents=True, exist_ok=True)
     definition = {key: record[key] for key in ("schema", "trial_key", "facts", "task")}
     write_json(folder.trial, {**definition, "config": config, "plugins": []})

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ class Runner:
             for _ in range(min(self.jobs, len(todo))):
                 self._spawn()
             self._serve(todo)
+            for trial in todo:  # no worker lived to take them
+                self.outcome.failed[trial.key] = f"no worker process could be started; see {self.home / 'workers.log'}"
         except KeyboardInterrupt:
             self.outcome.interrupted = True
             self._stop()
@@ -123,8 +126,9 @@ class Runner:
             time.sleep(1.0)  # held by another process a moment ago
         folder = self.plan.write_trial(self.home, trial)
         worker.key = trial.key
-        worker.process.stdin.write(f"{folder.path}\n")
-        worker.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it just died, which `_gone` will see
+            worker.process.stdin.write(f"{folder.path}\n")
+            worker.process.stdin.flush()
 
     def _wait_for(self, key: str, message: str, todo: deque[Trial]) -> None:
         """Another process holds the trial: look again later; its record will do as well as ours."""
@@ -156,6 +160,9 @@ class Runner:
         """Ask every worker to write its checkpoint and go; wait for them."""
         for worker in self._workers:
             worker.process.terminate()
+            if worker.process.stdin is not None:  # one that still imports waits for its first trial
+                with suppress(OSError):
+                    worker.process.stdin.close()
         for worker in self._workers:
             try:
                 worker.process.wait(60)

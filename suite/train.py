@@ -8,6 +8,7 @@ Shapes: B sequences per optimizer step, S sequence length, L MoE layers, E exper
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import traceback
@@ -50,6 +51,8 @@ class Training:
         self.definition = read_json(folder.trial)
         config = self.definition["config"]
         self.device = torch.device(config["device"])
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: 'cuda' is not there; expected a GPU, or --set device=cpu")
         start_counting_memory(self.device)
         torch.set_num_threads(config["threads"])
         if config["numerics"] != NUMERICS:
@@ -69,6 +72,8 @@ class Training:
             raise ValueError(f"task {self.task.name}: it has changed since this trial was planned; plan it again")
         self.rung = self.task.rung
         self.source = tasks.open_source(self.task, cache, config["seed"])
+        # a plug-in that draws from the global stream is still a function of its seed
+        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{config['seed']}/global".encode()).digest()[:7], "little"))
         settings = strategy_registry.make_config(cls, config["strategy"]["config"])
         counts_V = torch.from_numpy(np.asarray(self.source.token_counts_V, dtype=np.float32))
         self.model = Transformer(
@@ -160,7 +165,7 @@ class Training:
         self.model.train()
         while self.step < rung.steps:
             if self._due(rung.probe_every):
-                self.probes.take(self.model, self.heldout, self.step / rung.steps)
+                self._probe(self.step / rung.steps)
             started = time.perf_counter()
             row = self.train_step()
             if self.device.type == "cpu":
@@ -198,6 +203,10 @@ class Training:
         if (self.step + 1) % FLUSH_EVERY == 0:
             torch.cuda.synchronize()
         return self.seconds + time.perf_counter() - started
+
+    def _probe(self, progress: float) -> None:
+        with self._autocast():
+            self.probes.take(self.model, self.heldout, progress)
 
     def _evaluate(self, loads: bool) -> Any:
         with self._autocast():
@@ -274,6 +283,7 @@ class Training:
             return
         state = {
             "step": self.step,
+            "ranks": self.world.size,
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "frozen": [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad],
@@ -282,6 +292,7 @@ class Training:
             "rng": torch.get_rng_state(),
         }
         try:
+            self.journal.sync()
             checkpoint.save(self.folder.path, state)
         except OSError as error:
             self.event({"event": "warning", "key": self.folder.key, "message": f"checkpoint not written: {error}"})
@@ -296,6 +307,8 @@ class Training:
         if state is not None and self.journal.rows() < state["step"]:
             warn("the journal is shorter than the checkpoint (the machine stopped?); starting again")
             state = None
+        if state is not None and state["ranks"] != self.world.size:
+            raise ValueError(f"the trial was begun by {state['ranks']} processes, not {self.world.size}; resume it so")
         if state is not None:
             self.model.load_state_dict(state["model"])
             for name, parameter in self.model.named_parameters():
@@ -318,7 +331,7 @@ class Training:
         """Final evaluation, columnar copies, and last of all the record."""
         rung = self.rung
         evaluation = self._evaluate(loads=True)
-        self.probes.take(self.model, self.heldout, 1.0)
+        self._probe(1.0)
         if not self.world.leads:
             return
         curves, load_SLE, bias_SLE = self.journal.curves(), self.journal.array("load"), self.journal.array("bias")
@@ -353,10 +366,7 @@ class Training:
             self.folder.record,
             {**head, "status": status, "attempts": attempts, "measures": measures, "timing": self._timing(curves)},
         )
-        checkpoint.remove(self.folder.path)
-        self.journal.remove()
-        for leftover in (self.folder.status, self.folder.failure, self.folder.attempts):
-            leftover.unlink(missing_ok=True)
+        self.folder.sweep()
 
     def _parameters(self) -> dict[str, int]:
         """Counted, not computed: all, and those one token uses."""
@@ -430,9 +440,9 @@ def run_trial(
     """
     world = distributed.join()
     folder = TrialFolder(path)
-    if folder.done:
-        return str(read_json(folder.record)["status"])
     if not world.leads:
+        if folder.done:
+            return str(read_json(folder.record)["status"])
         follower = Training(folder, cache, world, event)
         follower._started_at = follower.resume()
         status = follower.run(should_stop)
@@ -440,6 +450,7 @@ def run_trial(
         return status
     with folder.lock():
         if folder.done:
+            folder.sweep()
             return str(read_json(folder.record)["status"])
         attempts = folder.history()
         attempt: dict[str, Any] = {"started": now(), "host": os.uname().nodename, "from_step": 0, "to_step": None}
@@ -451,7 +462,8 @@ def run_trial(
             folder.write_history([*attempts, attempt])
             training = Training(folder, cache, world, event)
             facts = provenance.collect(training.device.type, training.source.digest, attempt["started"])
-            training.definition["provenance"] = facts
+            label = backends.get(training.definition["config"]["backend"]).label()
+            training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
             write_json(folder.trial, training.definition)
             attempt["from_step"] = training._started_at = training.resume()
             folder.write_history([*attempts, attempt])
@@ -467,6 +479,8 @@ def run_trial(
             attempt |= {"ended": now(), "to_step": step, "ended_by": reason}
             if reason == "failed":
                 text = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-                write_json(folder.failure, {**text, "step": step, "time": now()})
-            folder.write_history([*attempts, attempt])
+                with suppress(OSError):  # a full disk must not hide what went wrong
+                    write_json(folder.failure, {**text, "step": step, "time": now()})
+            with suppress(OSError):
+                folder.write_history([*attempts, attempt])
             raise

@@ -96,6 +96,14 @@ class TrialFolder:
             file.flush()
             yield
 
+    def sweep(self) -> None:
+        """Remove what only an unfinished trial needs; called once the record is there."""
+        names = ("checkpoint.pt", "checkpoint.previous.pt", "curves.jsonl", "load.bin", "bias.bin")
+        for name in (*names, self.status.name, self.failure.name, self.attempts.name):
+            (self.path / name).unlink(missing_ok=True)
+        for leftover in (*self.path.glob(".*.tmp"), *self.path.glob(".checkpoint*")):
+            leftover.unlink(missing_ok=True)
+
     def history(self) -> list[dict[str, Any]]:
         """Attempts so far, oldest first."""
         return read_json(self.attempts)["attempts"] if self.attempts.exists() else []
@@ -144,8 +152,20 @@ class Journal:
         """The curve rows; a last line cut short by a kill is not a row."""
         if not self._curves.exists():
             return []
-        lines = self._curves.read_bytes().split(b"\n")[:-1]
-        return [json.loads(line) for line in lines]
+        rows = []
+        for line in self._curves.read_bytes().split(b"\n")[:-1]:
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # a power cut can leave zeros: what follows is not to be trusted
+                break
+        return rows
+
+    def sync(self) -> None:
+        """Everything appended so far is on the disk, so that no checkpoint is ahead of its journal."""
+        for path in (self._curves, *(path for path, _ in self._arrays.values())):
+            if path.exists():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
 
     def array(self, name: str) -> NDArray[Any] | None:
         """(steps, L, E), or None where there is no such array."""
@@ -153,9 +173,3 @@ class Journal:
             return None
         path, dtype = self._arrays[name]
         return np.fromfile(path, dtype=dtype).reshape(-1, *self._shape)
-
-    def remove(self) -> None:
-        """Their columnar copies are written."""
-        self._curves.unlink(missing_ok=True)
-        for path, _ in self._arrays.values():
-            path.unlink(missing_ok=True)

@@ -44,6 +44,8 @@ def main() -> int:
     cache = Path(sys.argv[1])
     emit({"event": "ready"})
     for line in sys.stdin:
+        if stop_requested():
+            return INTERRUPTED
         folder = Path(line.strip())
         emit({"event": "started", "key": folder.name})
         try:

@@ -109,10 +109,10 @@ def show(answer: dict[str, Any]) -> None:
 
 def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:
     """The router bench for one strategy, static and drifting."""
-    from strategies import bench
+    from strategies.bench import run
 
     return {
-        drift: asdict(bench.run(cls, None, experts=experts, top_k=2, tokens=2048, steps=steps, drift=drift, seed=0))
+        drift: asdict(run(cls, None, experts=experts, top_k=2, tokens=2048, steps=steps, drift=drift, seed=0))
         for drift in ("static", "drifting")
     }
 

@@ -137,7 +137,7 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
     """Every trial of SUITE: queued, running (step, loss, time left), done, failed (why), preempted."""
     from slurm.status import status as ask
 
-    folder = resolve_home(home)
+    folder = resolve_home(home, write=False)
     manifest = manifest_of(folder, suite)
     jobs = jobs_of(folder, manifest)
     labels = {t["trial_key"]: f"{t['task']} · {t['arm']} · {t['seed']}" for t in manifest["trials"]}

@@ -91,12 +91,16 @@ def selected(
     for file in plugins:
         for cls in registry.load_plugin(file):
             sources[cls.name] = str(Path(file).resolve())
-    suite, task_settings = config.apply_overrides(config.load(suite_name), config.overrides(settings))
+    suite = config.load(suite_name)
+    listed = [arm.name for arm in suite.strategies]
     arms = flat(only_arms)
     if sources and not arms:  # a plug-in on the command line is there to be compared
-        listed = [arm.name for arm in suite.strategies]
         arms = listed + [name for name in sources if name not in listed]
-    return suite, task_settings, arms, flat(only_tasks), sources
+    joining = [name for name in dict.fromkeys(arms) if name not in listed and name in registry.available()]
+    more = [config.ArmEntry(strategy=name) for name in joining]  # so that --set can reach them
+    suite = suite.model_copy(update={"strategies": [*suite.strategies, *more]})
+    suite, task_settings = config.apply_overrides(suite, config.overrides(settings))
+    return suite, task_settings, arms or listed, flat(only_tasks), sources
 
 
 def planned(suite_name: str, seeds: str | None = None, home: Path | None = None, **selection: Any) -> Any:
@@ -107,8 +111,8 @@ def planned(suite_name: str, seeds: str | None = None, home: Path | None = None,
     return plan.make_plan(suite, task_settings, arms, only_tasks, parse_seeds(seeds), sources, home)
 
 
-def resolve_home(home: str | None) -> Path:
-    return home_folder.resolve(home)
+def resolve_home(home: str | None, write: bool = True) -> Path:
+    return home_folder.resolve(home, write)
 
 
 def print_json(value: Any) -> None:

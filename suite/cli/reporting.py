@@ -61,7 +61,7 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
 
     if len(arms) < 2:
         raise ValueError("compare: expected at least two arms, such as `equipoise compare smebu sign_bias`")
-    folder = resolve_home(home)
+    folder = resolve_home(home, write=False)
     manifest = manifest_of(folder, suite or newest_with(folder, arms))
     answer = comparison.compare(manifest, records.collect(manifest, folder / "trials"), list(arms))
     if as_json:
@@ -107,8 +107,14 @@ def report(
 
     if out and publish:
         raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
-    folder = resolve_home(home)
+    folder = resolve_home(home, write=not (out or publish))
     manifest = manifest_of(folder, suite)
+    ran = [arm["arm"] for arm in manifest["arms"]]
+    if manifest["baseline"] not in ran:
+        raise ValueError(
+            f"suite {suite}: its baseline {manifest['baseline']!r} has not been run, only {', '.join(ran)}; "
+            f"run it with `equipoise run {suite} --strategies {manifest['baseline']}`"
+        )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
     board = write_report(manifest, folder, target, hardware)
     if publish:
@@ -211,7 +217,7 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     from results import site
     from suite.trial import write_json
 
-    folder = resolve_home(home)
+    folder = resolve_home(home, write=False)
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
     verdicts = [verdict_on(claim, folder) for claim in chosen]
     for place in filter(None, (out, publish)):

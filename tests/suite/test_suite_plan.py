@@ -90,6 +90,9 @@ BAD = [
     ({"tasks": [{"task": "zipf-nano", "set": {"rung.top_k": 99}}]}, "top_k"),
     ({"tasks": [{"task": "zipf-nano", "set": {"rung.width": -8}}]}, "width"),
     ({"tasks": []}, "tasks"),
+    ({"tasks": ["zipf-nano", {"task": "zipf-nano", "set": {"rung.steps": 3}}]}, "twice"),
+    ({"margin": -1.0}, "margin"),
+    ({"control": "nobody"}, "control"),
 ]
 
 
@@ -112,8 +115,36 @@ def test_overrides_reach_suite_arm_terms_and_task(tiny_suite):
     assert whole.manifest["margin"] == 0.125
 
 
-def test_a_time_stays_a_time():
-    assert config.overrides(("time=12:30:00", "steps=3")) == {"time": "12:30:00", "steps": 3}
+def test_numbers_are_those_people_write():
+    pairs = (
+        "time=12:30:00",
+        "steps=3",
+        "rate=1e-4",
+        "rate2=2.5e3",
+        "x=.5",
+        "name=e5",
+        "seeds=[1, 2]",
+        "off=false",
+        "no=null",
+    )
+    expected = {"time": "12:30:00", "steps": 3, "rate": 1e-4, "rate2": 2500.0, "x": 0.5, "name": "e5"}
+    assert config.overrides(pairs) == expected | {"seeds": [1, 2], "off": False, "no": None}
+
+
+def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
+    made(tiny_suite).write_manifest(home)
+    path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    joined = plan.read_json(path)
+    assert [arm["arm"] for arm in joined["arms"]] == ["none", "aux_loss", "smebu", "sign_bias"]
+    assert len(joined["trials"]) == 7
+    shorter = copy.deepcopy(tiny_suite)
+    shorter["tasks"][0]["set"]["rung.steps"] = 6  # other conditions: nothing is mixed
+    path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    assert len(plan.read_json(path)["trials"]) == 1
+
+
+def test_names_and_seeds_given_twice_count_once(tiny_suite):
+    assert len(made(tiny_suite, only_arms=["smebu", "smebu"], seeds=[0, 0]).trials) == 1
 
 
 @pytest.mark.parametrize("pair", ["rate", "=3", "rugn.steps=3", "smebo.rate=1", "suite=x"])

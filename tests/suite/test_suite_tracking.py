@@ -93,13 +93,16 @@ def test_a_server_that_accepts_and_never_answers_costs_the_caller_nothing(trial,
     assert Mirror(home).sync_trial(trial, "tiny", "x") is True  # another store completes it
 
 
-def test_a_refusing_server_is_named_without_its_password(trial, home):
+def test_a_refusing_server_is_named_without_its_password(trial, home, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     run_trial(trial.path, home / "cache")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     mirror = BackgroundMirror(home, f"http://me:secret@127.0.0.1:{port}", {trial.key: ("tiny", "x")})
     assert mirror.close(patience=60) == 1
     assert mirror.error
+    assert "secret" not in mirror.error
     assert redacted(f"http://me:secret@127.0.0.1:{port}") == f"http://127.0.0.1:{port}"
     assert not any("secret" in path.read_text(errors="replace") for path in trial.path.iterdir() if path.is_file())
 

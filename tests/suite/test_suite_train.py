@@ -172,3 +172,50 @@ def test_auxiliary_terms_are_not_in_the_reported_loss(tiny_suite, home):
     curves = pq.read_table(folder.path / "curves.parquet").to_pylist()
     assert curves[0]["train_loss"] < np.log(64) + 0.5
     assert curves[0]["loss_z_loss"] > 10
+
+
+def test_a_rule_that_draws_from_the_global_stream_is_still_a_function_of_its_seed(tiny_suite, home, tmp_path):
+    plugin = tmp_path / "noisy.py"
+    plugin.write_text(
+        "import torch\nfrom strategies import TopKStrategy\n"
+        "class Noisy(TopKStrategy):\n    name = 'noisy'\n    title = 'Noisy'\n"
+        "    def __init__(self, *args):\n        super().__init__(*args)\n        self.extra = torch.nn.Linear(32, 4)\n"
+        "    def route(self, hidden_TD, tokens_T, context):\n"
+        "        return super().route(hidden_TD + 0.1 * torch.randn_like(hidden_TD), tokens_T, context)\n"
+    )
+    from strategies import registry
+
+    registry.load_plugin(plugin)
+    losses = []
+    for place in ("a", "b"):
+        torch.randn(len(losses) + 1)  # whatever the process did before
+        folder = make(tiny_suite, tmp_path / place, "noisy")
+        run_trial(folder.path, home / "cache")
+        losses.append(read_json(folder.record)["measures"]["val_loss"])
+    assert losses[0] == losses[1]
+
+
+def test_an_unreadable_line_in_the_journal_costs_steps_not_the_trial(tiny_suite, home):
+    folder = make(tiny_suite, home)
+    with pytest.raises(Interrupted):
+        run_trial(folder.path, home / "cache", should_stop=stop_after(6))
+    curves = folder.path / "curves.jsonl"
+    lines = curves.read_bytes().splitlines(keepends=True)
+    curves.write_bytes(b"".join(lines[:3]) + b"\0" * 40 + b"\n" + b"".join(lines[4:]))
+    assert run_trial(folder.path, home / "cache") == "finished"
+
+
+def test_what_a_kill_left_beside_a_record_is_swept(tiny_suite, home):
+    folder = make(tiny_suite, home)
+    run_trial(folder.path, home / "cache")
+    before = {path.name for path in folder.path.iterdir()}
+    for name in ("checkpoint.pt", "curves.jsonl", "status.json", "..checkpoint.pt.new.17.tmp"):
+        (folder.path / name).write_text("")
+    run_trial(folder.path, home / "cache")
+    assert {path.name for path in folder.path.iterdir()} == before
+
+
+def test_a_run_without_an_evaluation_on_the_way_can_be_reported(tiny_suite, home):
+    folder = make(tiny_suite, home, **{"rung.steps": 2, "rung.eval_every": 100})
+    run_trial(folder.path, home / "cache")
+    assert "val_loss" in pq.read_table(folder.path / "curves.parquet").column_names
