@@ -95,6 +95,7 @@ class Measures(TypedDict):
     specialisation: NotRequired[Number]
     parameters: NotRequired[dict[str, int] | None]
     flops_per_token: NotRequired[Number]
+    diverged_at_step: NotRequired[int | None]
 
 
 class Timing(TypedDict):
@@ -113,7 +114,6 @@ class Record(TypedDict):
     config: TrialConfig
     provenance: Provenance
     status: Literal["finished", "diverged"]
-    diverged_at_step: NotRequired[int | None]
     attempts: NotRequired[list[dict[str, object]]]
     measures: Measures
     timing: Timing

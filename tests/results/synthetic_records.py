@@ -245,10 +245,10 @@ def _record(manifest: dict[str, Any], arm: Arm, history: History, loss: float, d
     end = 31 if diverged else steps
     return {
         "status": "diverged" if diverged else "finished",
-        **({"diverged_at_step": end} if diverged else {}),
         "attempts": [{"started": "2026-01-01T00:00:00Z", "ended": "2026-01-01T00:02:00Z", "host": "synthetic",
                       "from_step": 0, "to_step": end, "ended_by": "diverged" if diverged else "finished"}],
         "measures": {
+            **({"diverged_at_step": end} if diverged else {}),
             "steps": end, "tokens": end * history.tokens_per_step,
             "val_loss": None if diverged else loss,
             "perplexity": None if diverged else math.exp(loss),
