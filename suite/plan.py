@@ -285,9 +285,14 @@ def manifest(
 ) -> dict[str, Any]:
     """What ties trials to a suite (docs/formats.md)."""
     rows = []
+    ran = {(trial.arm, trial.task): trial.cell.config["strategy"]["config"] for trial in trials}
     for arm in arms:
         cls = strategy_registry.get(arm.strategy)
         settings = strategy_registry.config_dict(strategy_registry.make_config(cls, arm.set))
+        if suite.track == "tuned" and cls.knob is not None:  # one value per task
+            parameter = cls.knob.parameter
+            values = {task["name"]: ran[arm.name, task["name"]][parameter] for task in described}
+            settings[parameter] = values if len(set(values.values())) > 1 else next(iter(values.values()))
         rows.append(
             {
                 "arm": arm.name,

@@ -95,6 +95,10 @@ def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
                 "losses": by_value,
                 "at_edge": pick in (knob.grid[0], knob.grid[-1]),
             }
+    file = path(home, suite.suite)
+    before = read_json(file) if file.exists() else {}
+    if before.get("protocol_digest") == suite.digest:  # a part of the arms was tuned: the others keep their choice
+        chosen = {**before["arms"], **chosen}
     result = {
         "suite": suite.suite,
         "protocol_digest": suite.digest,
@@ -102,8 +106,8 @@ def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
         "made": now(),
         "arms": chosen,
     }
-    path(home, suite.suite).parent.mkdir(parents=True, exist_ok=True)
-    write_json(path(home, suite.suite), result)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, result)
     return result
 
 
@@ -120,7 +124,10 @@ def tuned_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[s
         raise UsageError(
             f"track: tuned needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
         )
-    entry = read_json(file)["arms"].get(arm.name, {})
+    choice = read_json(file)
+    if choice["protocol_digest"] != suite.digest:
+        raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
+    entry = choice["arms"].get(arm.name, {})
     value = entry.get("tasks", {}).get(task, {}).get("value")
     if value is None:
         raise UsageError(

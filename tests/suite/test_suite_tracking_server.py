@@ -1,7 +1,7 @@
 """MLflow with many writers, on the real components: a tracking server, PostgreSQL, passwords, a network that fails.
 
 What is stored is read from the database with SQL and compared with the trials' own Parquet files. Needs PostgreSQL's
-programs and the packages of the extra `server`; PostgreSQL runs in a folder of its own, on loopback.
+programs, `mlflow[auth]` and `psycopg2-binary`; PostgreSQL runs in a folder of its own, on loopback.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Server:
 def server(tmp_path_factory):
     missing = [name for name in ("psycopg2", "flask_wtf") if importlib.util.find_spec(name) is None]
     if missing:
-        pytest.skip(f"needs the extra `server`: {', '.join(missing)} not installed")
+        pytest.skip(f"needs {', '.join(missing)}: pip install 'mlflow[auth]' psycopg2-binary")
     postgres = Postgres()
     try:
         postgres.prepare()

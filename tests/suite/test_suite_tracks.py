@@ -53,6 +53,7 @@ def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
     )
     assert tuned.trials[0].definition["config"]["strategy"]["config"]["rate"] == 0.01
     assert tuned.manifest["suite"] == "tiny-tuned"
+    assert tuned.manifest["arms"][0]["config"]["rate"] == 0.01
 
 
 def test_the_tuned_track_without_tuning_says_what_to_do(tiny_suite, home):
