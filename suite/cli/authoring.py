@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from typing import Any
 
 import click
@@ -112,7 +111,7 @@ def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:
     from strategies.bench import run
 
     return {
-        drift: asdict(run(cls, None, experts=experts, top_k=2, tokens=2048, steps=steps, drift=drift, seed=0))
+        drift: run(cls, None, experts=experts, top_k=2, tokens=2048, steps=steps, drift=drift, seed=0).row()
         for drift in ("static", "drifting")
     }
 
