@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick test test-slow test-gpu check format lock bench bench-compare bench-peers gpu-wheels gpu-campaign clean help
+.PHONY: quick test test-slow test-gpu check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
