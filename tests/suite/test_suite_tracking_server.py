@@ -107,8 +107,8 @@ class Server:
         lines = [f"{key} = {value}" for key, value in settings.items()]
         (folder / "auth.ini").write_text("[mlflow]\n" + "\n".join(lines) + "\n")
 
-    def add_user(self) -> None:
-        body = json.dumps({"username": "trainer", "password": USER}).encode()
+    def add_user(self, name: str) -> None:
+        body = json.dumps({"username": name, "password": USER}).encode()
         self.request("/api/2.0/mlflow/users/create", "admin", ADMIN, body)
 
     def start(self) -> None:
@@ -159,7 +159,7 @@ def server(tmp_path_factory):
         running = Server(postgres, tmp_path_factory.mktemp("server"))
         try:
             running.start()
-            running.add_user()
+            running.add_user("trainer")
             yield running
         finally:
             running.kill()
@@ -271,6 +271,11 @@ def test_a_suite_is_mirrored_whole_and_no_secret_is_written_down(server, tmp_pat
     print(f"\n6 trials, {points} points: complete")
     with pytest.raises(urllib.error.HTTPError, match="401"):
         server.request("/api/2.0/mlflow/experiments/search?max_results=1")
+    server.add_user("visitor")
+    mine = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={os.environ['MLFLOW_EXPERIMENT_NAME']}"
+    assert server.request(mine, "trainer", USER) == 200
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        server.request(mine, "visitor", USER)
     assert listening_on(server.port) == {"0100007F"}
     # a password inside the address leaves it at once: neither files nor messages may quote it
     wrong = server.uri.replace("://", "://trainer:wrong-pass@")
