@@ -19,8 +19,9 @@ def run(key: str, folder: Path, payload: dict[str, Any]) -> int:
     one file over a shared file system damage it.
     """
     listen_for_signals()
+    from suite.attempt import run_trial
     from suite.tracking import BackgroundMirror
-    from suite.train import Interrupted, run_trial
+    from suite.train import Interrupted
     from suite.trial import Busy
 
     home = Path(payload["home"])

@@ -316,13 +316,16 @@ class BackgroundMirror:
     def _work(self) -> None:
         while True:
             last = self._stop.is_set()  # one whole pass after being asked to stop
-            try:
-                for key, (suite, name) in list(self._left.items()):
+            self.error = None
+            for key, (suite, name) in list(self._left.items()):
+                try:
                     if self._mirror.sync_trial(TrialFolder(self._mirror.home / "trials" / key), suite, name):
                         del self._left[key]
-                self.error = None
-            except Exception as error:
-                self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                except Exception as error:
+                    self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    # a damaged folder holds up nobody else; a server that does not answer does
+                    if not isinstance(error, ValueError | KeyError):
+                        break
             if last or not self._left:
                 return
             self._stop.wait(SYNC_SECONDS)

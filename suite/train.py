@@ -1,7 +1,7 @@
 """Training one trial: the loop, its journal and checkpoints, and the record at its end.
 
-`run_trial` takes a folder with a `trial.json` and leaves a `record.json` in it. Whatever happens in between, running
-it again goes on from the last checkpoint and ends with the same numbers.
+`suite.attempt.run_trial` takes a folder with a `trial.json` and leaves a `record.json` in it. Whatever happens in
+between, running it again goes on from the last checkpoint and ends with the same numbers.
 
 Shapes: B sequences per optimizer step, S sequence length, L MoE layers, E experts.
 """
@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,9 +23,10 @@ from torch import Tensor
 import tasks
 from strategies import RouteContext
 from strategies import registry as strategy_registry
-from suite import NUMERICS, backends, checkpoint, distributed, optim, provenance, record
+from suite import NUMERICS, backends, checkpoint, distributed, optim, record
 from suite.evaluate import Probes, evaluate
 from suite.measures import entropy, max_vio
+from suite.memory import peak_memory, start_counting_memory
 from suite.model import Transformer
 from suite.trial import Journal, TrialFolder, now, read_json, write_json
 from tasks import Task
@@ -94,6 +93,9 @@ class Training:
         self.heldout, self.heldout_domain = torch.from_numpy(heldout).to(self.device), torch.from_numpy(domain)
         self.heldout_domain = self.heldout_domain.to(self.device)
         self.step, self.seconds = 0, 0.0
+        self.started_at = 0  # the step this attempt began with
+        self._checkpointed = 0  # the step of the newest checkpoint
+        self._bias_before = np.zeros((len(self.layers), self.experts), dtype=np.float32)
         self.seconds_balance = 0.0
         self._rows: list[dict[str, Any]] = []
         self._loads: list[Tensor] = []
@@ -246,8 +248,7 @@ class Training:
 
     def _bias_steps(self, rows: list[dict[str, Any]], bias_RLE: Any) -> None:
         """mean |Δb| of each row; the row before the first one is the last flushed."""
-        before = getattr(self, "_bias_before", np.zeros_like(bias_RLE[0]))
-        moves = np.diff(np.concatenate([before[None], bias_RLE]), axis=0)
+        moves = np.diff(np.concatenate([self._bias_before[None], bias_RLE]), axis=0)
         for row, move in zip(rows, moves, strict=True):
             row["bias_step"] = float(np.abs(move).mean())
         self._bias_before = bias_RLE[-1]
@@ -379,7 +380,7 @@ class Training:
 
     def _timing(self, curves: list[dict[str, Any]]) -> dict[str, Any]:
         """Times of this attempt's steps; the only part of a record that differs from run to run."""
-        steps = max(1, self.step - self._started_at)
+        steps = max(1, self.step - self.started_at)
         durations = np.diff([0.0] + [row["seconds"] for row in curves])
         typical = median(durations) if self.device.type == "cpu" else self.seconds / len(curves)
         total = self.seconds / len(curves)
@@ -395,92 +396,3 @@ class Training:
             "peak_memory_bytes": peak_memory(self.device),
             "mfu": None,
         }
-
-    _started_at = 0
-    _checkpointed = 0
-
-
-def start_counting_memory(device: torch.device) -> None:
-    """Forget the peak of whatever ran in this process before."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        with suppress(OSError):
-            Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(device: torch.device) -> int | None:
-    """Most memory held at once, in bytes: of the device, or of the process on a CPU (None where it cannot be read)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    return None
-
-
-def run_trial(
-    path: Path, cache: Path, event: Event = lambda _: None, should_stop: Callable[[], bool] = lambda: False
-) -> str:
-    """Run or resume the trial in `path` until its record is there.
-
-    Args:
-        path: `trials/<key>`, holding `trial.json`.
-        cache: where prepared corpora are.
-        event: called with progress, warnings and the end; a dict with "event" and "key".
-        should_stop: asked after every step.
-
-    Returns:
-        "finished" or "diverged"; also for a trial that already had a record.
-
-    Raises:
-        Busy: another process is running it.
-        Interrupted: asked to stop; resumable.
-        Exception: it failed; `failure.json` says how.
-    """
-    world = distributed.join()
-    folder = TrialFolder(path)
-    if not world.leads:
-        if folder.done:
-            return str(read_json(folder.record)["status"])
-        follower = Training(folder, cache, world, event)
-        follower._started_at = follower.resume()
-        status = follower.run(should_stop)
-        follower.finish(status, [])
-        return status
-    with folder.lock():
-        if folder.done:
-            folder.sweep()
-            return str(read_json(folder.record)["status"])
-        attempts = folder.history()
-        attempt: dict[str, Any] = {"started": now(), "host": os.uname().nodename, "from_step": 0, "to_step": None}
-        attempt["ended_by"] = "killed"  # until something else is known
-        attempt["slurm_job"] = os.environ.get("SLURM_JOB_ID")
-        training: Training | None = None
-        folder.failure.unlink(missing_ok=True)
-        try:
-            folder.write_history([*attempts, attempt])
-            training = Training(folder, cache, world, event)
-            facts = provenance.collect(training.device.type, training.source.digest, attempt["started"])
-            label = backends.get(training.definition["config"]["backend"]).label()
-            training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
-            write_json(folder.trial, training.definition)
-            attempt["from_step"] = training._started_at = training.resume()
-            folder.write_history([*attempts, attempt])
-            training.write_status("running", step=training.step, steps=training.rung.steps)
-            status = training.run(should_stop)
-            attempt |= {"ended": now(), "to_step": training.step, "ended_by": status}
-            training.finish(status, [*attempts, attempt])
-            event({"event": "done", "key": folder.key, "status": status})
-            return status
-        except BaseException as error:
-            reason = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-            step = training.step if training is not None else None
-            attempt |= {"ended": now(), "to_step": step, "ended_by": reason}
-            if reason == "failed":
-                text = {"error": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-                with suppress(OSError):  # a full disk must not hide what went wrong
-                    write_json(folder.failure, {**text, "step": step, "time": now()})
-            with suppress(OSError):
-                folder.write_history([*attempts, attempt])
-            raise

@@ -35,7 +35,8 @@ def main() -> int:
     listen_for_signals()
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints must not reach the channel
-    from suite.train import Interrupted, run_trial
+    from suite.attempt import run_trial
+    from suite.train import Interrupted
     from suite.trial import Busy
 
     def emit(event: dict[str, Any]) -> None:

@@ -210,7 +210,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
     """
     import tasks
     from suite import reproduce as again
-    from suite.train import run_trial
+    from suite.attempt import run_trial
     from suite.trial import read_json
 
     board, found = again.find_row(row, Path(boards) if boards else again.published_folder())

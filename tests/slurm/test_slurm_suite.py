@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from test_slurm_interruptions import processes
 
 from suite import config, plan
+from suite.attempt import run_trial
 from suite.cli import cluster as verbs
 from suite.cli import main
 from suite.home import resolve
 from suite.tracking import Mirror
-from suite.train import run_trial
 from suite.trial import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]

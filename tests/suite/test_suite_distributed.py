@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from suite import config, plan
-from suite.train import run_trial
+from suite.attempt import run_trial
 from suite.trial import TrialFolder, read_json
 
 RANK = """
 import sys
 from pathlib import Path
-from suite.train import run_trial
+from suite.attempt import run_trial
 run_trial(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 

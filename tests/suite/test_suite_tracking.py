@@ -10,8 +10,9 @@ import time
 import pytest
 
 from suite import config, plan
+from suite.attempt import run_trial
 from suite.tracking import BackgroundMirror, Mirror, flatten, redacted, thinned
-from suite.train import Interrupted, run_trial
+from suite.train import Interrupted
 from suite.trial import TrialFolder
 
 
@@ -145,3 +146,15 @@ def test_telemetry_is_off():
 
     configure_client()
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_a_damaged_trial_does_not_hold_up_the_next(trial, home):
+    run_trial(trial.path, home / "cache")
+    damaged = home / "trials" / ("0" * 16)
+    damaged.mkdir()
+    (damaged / "trial.json").write_text("{")
+    (damaged / "record.json").write_text("{")
+    mirror = BackgroundMirror(home, None, {damaged.name: ("tiny", "bad"), trial.key: ("tiny", "good")})
+    assert mirror.close(patience=120) == 1
+    assert "damaged" in str(mirror.error)
+    assert len(runs(Mirror(home), trial_key=trial.key)) == 1

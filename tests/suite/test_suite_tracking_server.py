@@ -33,8 +33,9 @@ import sqlalchemy
 import yaml
 
 from suite import config, plan
+from suite.attempt import run_trial
 from suite.tracking import BackgroundMirror, Mirror, configure_client
-from suite.train import Interrupted, run_trial
+from suite.train import Interrupted
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from suite import config, plan, reproduce, tune
+from suite.attempt import run_trial
 from suite.cli import main
-from suite.train import run_trial
 from suite.trial import read_json, write_json
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from suite import config, plan
+from suite.attempt import run_trial
 from suite.checkpoint import NEWEST, PREVIOUS
-from suite.train import Interrupted, run_trial
+from suite.train import Interrupted
 from suite.trial import Busy, TrialFolder, read_json
 
 
