@@ -139,7 +139,7 @@ def test_one_failing_arm_does_not_stop_the_others(suite_file, home, tmp_path):
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny_suite, tmp_path):
     """The main process is stopped while trials run; the second run ends with what an undisturbed one has."""
-    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 150, "rung.checkpoint_every": 20}
+    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 600, "rung.checkpoint_every": 20}
     tiny_suite |= {"seeds": 1, "strategies": ["aux_loss", "smebu"]}
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tiny_suite))
