@@ -11,22 +11,24 @@ import json
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
 INTERRUPTED = 75  # sysexits' EX_TEMPFAIL
-_stop = threading.Event()
+_asked: list[int] = []  # signals received; appended to, since a lock would deadlock when one interrupts another's handler
 
 
 def stop_requested() -> bool:
-    return _stop.is_set()
+    return bool(_asked)
 
 
 def listen_for_signals() -> None:
-    """Turn signals into a request that training honours after the current step; die with the parent."""
+    """Turn signals into a request that training honours after the current step; die with the parent.
+
+    A killed parent's death is announced once for each of its threads, so several signals come at one time.
+    """
     for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
-        signal.signal(number, lambda *_: _stop.set())
+        signal.signal(number, lambda number, _: _asked.append(number))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
