@@ -35,11 +35,13 @@ class _MeanCrossEntropy(torch.autograd.Function):
             hidden_TD.split(size), target_T.split(size), grad_hidden_TD.split(size), strict=True
         ):
             logits_CV = (hidden_CD @ weight.T).float()
-            log_sum_C = logits_CV.logsumexp(dim=1)
-            total += (log_sum_C - logits_CV.gather(1, target_C[:, None])[:, 0]).sum()
-            delta_CV = logits_CV.sub_(log_sum_C[:, None]).exp_()
-            delta_CV.scatter_add_(1, target_C[:, None], delta_CV.new_full((len(target_C), 1), -1.0))
-            delta_CV = delta_CV.mul_(scale).to(hidden_TD.dtype)
+            logits_CV -= logits_CV.amax(dim=1, keepdim=True)
+            target_logit_C = logits_CV.gather(1, target_C[:, None])[:, 0]
+            sum_C = logits_CV.exp_().sum(1)
+            total += (sum_C.log() - target_logit_C).sum()
+            delta_CV = logits_CV.mul_((scale / sum_C)[:, None])
+            delta_CV.scatter_add_(1, target_C[:, None], delta_CV.new_full((len(target_C), 1), -scale))
+            delta_CV = delta_CV.to(hidden_TD.dtype)
             torch.mm(delta_CV, weight, out=grad_CD)
             grad_weight_VD += delta_CV.T @ hidden_CD
         ctx.save_for_backward(grad_hidden_TD, grad_weight_VD)

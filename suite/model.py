@@ -56,22 +56,23 @@ class Attention(nn.Module):
         channels = width // heads
         frequency_C = 10_000.0 ** (-torch.arange(0, channels, 2).float() / channels)
         angle_SC = torch.arange(sequence_length).float()[:, None] * frequency_C
-        self.cos_SC: Tensor
-        self.sin_SC: Tensor
-        self.register_buffer("cos_SC", angle_SC.cos(), persistent=False)
-        self.register_buffer("sin_SC", angle_SC.sin(), persistent=False)
+        # cos and sin side by side for every head of q and k: a complex factor of neighbouring channels
+        self.turn_SC2: Tensor
+        turn_SC2 = torch.stack((angle_SC.cos(), angle_SC.sin()), dim=-1)
+        self.register_buffer("turn_SC2", turn_SC2.repeat(1, 2 * heads, 1), persistent=False)
 
-    def _rotate(self, x_BSHC: Tensor) -> Tensor:
-        length = x_BSHC.shape[1]
-        cos, sin = self.cos_SC[:length, None].to(x_BSHC.dtype), self.sin_SC[:length, None].to(x_BSHC.dtype)
-        a, b = x_BSHC.chunk(2, dim=-1)
-        return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    def _rotate(self, x_BSC: Tensor) -> Tensor:
+        """Turn each pair of neighbouring channels by its position's angle: one complex product, in float32."""
+        turn_SC = torch.view_as_complex(self.turn_SC2[: x_BSC.shape[1]])
+        pairs_BSC = torch.view_as_complex(x_BSC.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs_BSC * turn_SC).flatten(-2).to(x_BSC.dtype)
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         batch, length, width = x_BSD.shape
-        qkv_BS3HC = self.qkv(x_BSD).view(batch, length, 3, self.heads, width // self.heads)
-        q, k, v = qkv_BS3HC.unbind(2)
-        q, k = self._rotate(q), self._rotate(k)
+        qkv_BSD = self.qkv(x_BSD)
+        qk_BSD, v_BSD = qkv_BSD[..., : 2 * width], qkv_BSD[..., 2 * width :]
+        q, k = self._rotate(qk_BSD).view(batch, length, 2, self.heads, -1).unbind(2)
+        v = v_BSD.view(batch, length, self.heads, -1)
         y_BHSC = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
         return self.w_out(y_BHSC.transpose(1, 2).reshape(batch, length, width))
 

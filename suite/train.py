@@ -26,7 +26,7 @@ from strategies import registry as strategy_registry
 from suite import NUMERICS, backends, checkpoint, distributed, optim, record
 from suite.evaluate import Probes, evaluate
 from suite.measures import entropy, max_vio
-from suite.memory import peak_memory, start_counting_memory
+from suite.memory import keep_freed_memory, peak_memory, start_counting_memory
 from suite.model import Transformer
 from suite.trial import Journal, TrialFolder, now, read_json, write_json
 from tasks import Task
@@ -52,6 +52,7 @@ class Training:
         self.device = torch.device(config["device"])
         if self.device.type == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: 'cuda' is not there; expected a GPU, or --set device=cpu")
+        keep_freed_memory()
         start_counting_memory(self.device)
         torch.set_num_threads(config["threads"])
         if config["numerics"] != NUMERICS:

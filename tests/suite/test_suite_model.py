@@ -28,7 +28,7 @@ def test_loss_and_gradients_equal_torch_s_cross_entropy(monkeypatch):
 
 
 def test_rotary_attention_equals_a_numpy_version():
-    """RoFormer: channel pairs (c, c + C/2) turn by position · 10000^(−2c/C); causal softmax; scale 1/√C."""
+    """RoFormer, eq. 15: channel pairs (2c, 2c + 1) turn by position · 10000^(−2c/C); causal softmax; scale 1/√C."""
     width, heads, length = 16, 2, 7
     torch.manual_seed(1)
     attention = Attention(width, heads, length)
@@ -40,8 +40,11 @@ def test_rotary_attention_equals_a_numpy_version():
     angle = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(0, channels, 2) / channels)
 
     def turn(y):
-        a, b = y[:, : channels // 2], y[:, channels // 2 :]
-        return np.concatenate([a * np.cos(angle) - b * np.sin(angle), b * np.cos(angle) + a * np.sin(angle)], axis=1)
+        turned = np.empty_like(y)
+        for pair in range(channels // 2):
+            a, b, cos, sin = y[:, 2 * pair], y[:, 2 * pair + 1], np.cos(angle[:, pair]), np.sin(angle[:, pair])
+            turned[:, 2 * pair], turned[:, 2 * pair + 1] = a * cos - b * sin, a * sin + b * cos
+        return turned
 
     expected = np.zeros_like(got)
     for sequence in range(2):
