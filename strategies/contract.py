@@ -7,6 +7,7 @@ A strategy is one `nn.Module` per MoE layer. It owns its router weights, biases,
     for each micro-batch: strategy(...)     `route`, plus any auxiliary terms the configuration added
     optimizer.step()
     rebalance(load_E, pooled)               counts summed over micro-batches and ranks
+    experts_to_reset()                      experts whose weights begin again; almost every rule: none, ever
 
 At `eval()` nothing of its state changes, and routing is the rule a decoder would use at inference.
 
@@ -97,6 +98,18 @@ class Routing:
         num_tokens, k = experts_TK.shape
         token_A = torch.arange(num_tokens, device=experts_TK.device).repeat_interleave(k, output_size=num_tokens * k)
         return cls(token_A, experts_TK.reshape(-1), gates_TK.reshape(-1), k, logits_TE, scores_TE)
+
+
+REDRAWN = -1  # in `Reset.source_E`: drawn anew, as at the start of training
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset:
+    """Experts that begin again, and from what. The engine changes their weights and forgets their optimizer moments."""
+
+    source_E: Tensor  # int64: itself for an expert that stays, the one whose weights it takes, or `REDRAWN`
+    noise: float = 0.0  # standard deviation of what is added to a copy, in root mean squares of what is copied
+    rows: tuple[nn.Parameter, ...] = ()  # the strategy's own, (E, …): it has reset them itself, their moments follow
 
 
 @dataclass(frozen=True)
@@ -198,6 +211,13 @@ class Strategy(nn.Module):
             load_E: assignments per expert of the whole global batch (micro-batches and ranks summed), float32.
             pooled: `Routing.pooled` of the same batch, summed likewise.
         """
+
+    def experts_to_reset(self) -> Reset | None:
+        """Right after `rebalance`: experts whose weights begin again with the next step. Default: none.
+
+        The answer changes nothing by itself, and follows from global loads, so that every rank gives the same one.
+        """
+        return None
 
     def schedule(self, progress: float) -> None:
         """Before each optimizer step, with the share of training already done (0 ≤ progress < 1). Default: nothing."""

@@ -196,13 +196,14 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, seed: int) -> None:
-        """Normal(0, 0.02); projections back into the residual stream smaller by √(2·layers) (GPT-2's rule)."""
-        residual_std = INIT_STD / (2 * self.rung.layers) ** 0.5
         for name, parameter in self.named_parameters():
             if ".strategy." in name or parameter.ndim < 2:
                 continue  # a strategy's own parameters are its own business; norms start at one
-            std = residual_std if "w_out" in name else INIT_STD
-            parameter.normal_(std=std, generator=stream(seed, name))
+            parameter.normal_(std=self.initial_std(name), generator=stream(seed, name))
+
+    def initial_std(self, name: str) -> float:
+        """0.02; projections back into the residual stream smaller by √(2·layers) (GPT-2's rule)."""
+        return INIT_STD / (2 * self.rung.layers) ** 0.5 if "w_out" in name else INIT_STD
 
     def forward(self, tokens_BS: Tensor, context: RouteContext) -> Tensor:
         """Final hidden states, (B, S, D); `head` makes them logits."""

@@ -23,7 +23,7 @@ from torch import Tensor
 import tasks
 from strategies import RouteContext
 from strategies import registry as strategy_registry
-from suite import NUMERICS, backends, checkpoint, distributed, optim, record
+from suite import NUMERICS, backends, checkpoint, distributed, optim, record, reset
 from suite.evaluate import Probes, evaluate
 from suite.measures import entropy, max_vio
 from suite.memory import keep_freed_memory, peak_memory, start_counting_memory
@@ -140,10 +140,11 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
         self._rebalance()
+        resets = reset.carry_out(self.model, self.optimizer, self.definition["config"]["seed"], self.step)
         self.seconds_balance += time.perf_counter() - started
         row: dict[str, Any] = {"step": self.step, "tokens": (self.step + 1) * rung.tokens_per_step, "lr": rate}
         row |= {"train_loss": world.sum(total) / world.size, "grad_norm": norm}
-        row |= {f"loss_{name}": value for name, value in terms.items()}
+        row |= {f"loss_{name}": value for name, value in terms.items()} | resets
         return row
 
     @torch.no_grad()
