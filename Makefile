@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick test test-slow test-gpu check format lock gpu-wheels gpu-campaign clean help
+.PHONY: quick test test-slow test-gpu bench bench-compare bench-baseline check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -37,6 +37,24 @@ test-slow: $(STAMP) ## the long ones
 
 test-gpu: $(STAMP) ## those that need a GPU
 	$(BIN)/python -m pytest -m gpu
+
+# One thread: what is measured is the code, not how many cores were free.
+BENCH := mkdir -p build && OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest tests/benchmarks -m 'not gpu' \
+  -p no:cacheprovider --benchmark-enable --benchmark-only --benchmark-json=build/bench.json \
+  --benchmark-group-by=group --benchmark-sort=min --benchmark-columns=median,min,iqr,rounds
+COMPARE := $(BIN)/python tests/benchmarks/compare.py build/bench.json
+
+bench: $(STAMP) ## time every part: a table, ratios, and build/bench.json
+	$(BENCH)
+	$(COMPARE) --ratios
+
+bench-compare: $(STAMP) ## the same, as ratios to the stored baseline; fails if something is slower by half
+	$(BENCH)
+	$(COMPARE)
+
+bench-baseline: $(STAMP) ## the same, stored as the baseline
+	$(BENCH)
+	$(COMPARE) --write
 
 # What a GPU machine without a network lacks, and where results go. PARTS: parity layer step packing tests board
 WHEELS ?= build/wheels
