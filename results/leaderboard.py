@@ -168,6 +168,9 @@ def _warnings(
             f"The margin is under half the spread of a paired difference for {', '.join(narrow)}: these verdicts "
             f"lean on differences that are not skewed (see docs/calibration.md)."
         )
+    if manifest.get("changed"):
+        values = ", ".join(f"{key} = {value}" for key, value in manifest["changed"].items())
+        said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
     if manifest.get("margin") is None:

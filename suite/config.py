@@ -19,6 +19,8 @@ from suite.words import nearest
 SUITES = Path(__file__).parent / "suites"
 AA_SUFFIX = "-aa"
 CLAIM = "claims:"
+TUNE = "tune:"
+RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
 
@@ -127,6 +129,7 @@ class Suite(_Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1  # of one trial on a CPU: fixed, because it can change the last bits
     digest: str = ""  # of the file, filled in by `load`
+    changed: dict[str, Any] = Field(default_factory=dict)  # by `--set` since then, which the board says
 
     @field_validator("seeds")
     @classmethod
@@ -204,7 +207,8 @@ def parse(data: Any, where: str, digest: str = "") -> Suite:
 
 
 def load(name_or_path: str) -> Suite:
-    """Read and check a suite: a shipped name, a .yaml file, or `claims:ID`, the trials that a claim rests on.
+    """Read and check a suite: a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or
+    `tune:SUITE`, those that tune a suite's arms.
 
     Raises:
         UsageError: unknown name, broken YAML, unknown key, wrong type, impossible value.
@@ -214,6 +218,10 @@ def load(name_or_path: str) -> Suite:
 
         claim = claims.get(name_or_path.removeprefix(CLAIM))
         return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
+    if name_or_path.startswith(TUNE):
+        from suite.tune import tuning_suite
+
+        return tuning_suite(load(name_or_path.removeprefix(TUNE)))
     path = find(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -245,7 +253,7 @@ def apply_overrides(suite: Suite, settings: Mapping[str, Any]) -> tuple[Suite, d
 
     Returns the changed suite and the task overrides.
     """
-    data = suite.model_dump(exclude={"digest"})
+    data = suite.model_dump(exclude={"digest", "changed"})
     task_settings: dict[str, Any] = {}
     arms = {arm["arm"] or arm["strategy"]: arm for arm in data["strategies"]}
     for key, value in settings.items():
@@ -255,9 +263,11 @@ def apply_overrides(suite: Suite, settings: Mapping[str, Any]) -> tuple[Suite, d
         elif head in arms and dot:
             section = "terms" if rest.startswith("terms.") else "set"
             arms[head][section][rest.removeprefix("terms.")] = value
-        elif not dot and head in data and head not in ("suite", "tasks", "strategies"):
+        elif not dot and head in data and head not in ("suite", "tasks", "strategies", "digest", "changed"):
             data[head] = value
         else:
             words = ["rung.…", "corpus.…", *(f"{arm}.…" for arm in arms), *data]
             raise UsageError(f"--set {key}: unknown key{nearest(key, words)}; expected one of {', '.join(words)}")
+    changed = {key: value for key, value in settings.items() if key not in RUNTIME}
+    data["changed"] = {**suite.changed, **changed}
     return parse(data, "--set", suite.digest), task_settings

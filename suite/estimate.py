@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -16,22 +17,25 @@ from suite.trial import read_json
 from suite.words import duration, quantity
 
 # Share of the peak of a matrix product that a whole training step reaches, where nothing was measured on this machine.
-ASSUMED_EFFICIENCY = {"cpu": 0.2, "cuda": 0.25}
+ASSUMED_EFFICIENCY = {"cpu": 0.4, "cuda": 0.25}
 ASSUMED_GPU_FLOPS = 7.8e14  # dense bf16 peak of an H200, measured
 OPTIMIZER_COPIES = 4  # weights, gradients and Adam's two moments, each in float32
 SD_GUESS = 0.005  # nats/token, of a paired difference, until records say better; printed as a guess
 
 
 def cpu_peak() -> float:
-    """FLOP/s of one core's float32 matrix product, measured now in a few hundredths of a second."""
-    from time import process_time
+    """FLOP/s of one thread's float32 matrix product, measured now in a few hundredths of a second."""
+    import torch
 
-    a = np.random.default_rng(0).standard_normal((512, 512), dtype=np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    a = torch.randn(512, 512)
     times = []
-    for _ in range(5):
-        started = process_time()
+    for _ in range(7):
+        started = perf_counter()
         a @ a
-        times.append(process_time() - started)
+        times.append(perf_counter() - started)
+    torch.set_num_threads(threads)
     return 2 * 512**3 / max(1e-6, min(times))
 
 

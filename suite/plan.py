@@ -312,6 +312,7 @@ def manifest(
         "hypothesis": suite.hypothesis,
         "protocol_version": PROTOCOL,
         "protocol_digest": suite.digest,
+        "changed": suite.changed,
         "baseline": suite.baseline,
         "control": suite.control,
         "aa_arm": suite.baseline + AA_SUFFIX if aa else None,

@@ -256,3 +256,10 @@ def _sibling(trials, trial, seed):
     (trials / record["trial_key"]).mkdir()
     (trials / record["trial_key"] / "record.json").write_text(json.dumps(record), encoding="utf-8")
     return trial | {"seed": seed, "trial_key": record["trial_key"]}
+
+
+def test_what_was_changed_on_the_command_line_is_said(tmp_path):
+    board, manifest, trials = board_of(tmp_path, seeds=2)
+    assert not any("command line" in warning for warning in board["warnings"])
+    changed = manifest | {"changed": {"margin": 0.5}}
+    assert any("margin = 0.5" in warning for warning in build(changed, collect(changed, trials))["warnings"])

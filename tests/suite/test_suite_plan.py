@@ -113,6 +113,11 @@ def test_overrides_reach_suite_arm_terms_and_task(tiny_suite):
     assert smebu["strategy"]["terms"] == {"z_loss": 0.5}
     assert smebu["task"]["rung"]["steps"] == 3
     assert whole.manifest["margin"] == 0.125
+    assert whole.manifest["changed"] == settings
+
+
+def test_a_suite_as_registered_has_changed_nothing(tiny_suite):
+    assert plan.make_plan(config.parse(tiny_suite, "test")).manifest["changed"] == {}
 
 
 def test_numbers_are_those_people_write():

@@ -35,6 +35,11 @@ def test_tuning_has_equal_budgets_and_seeds_no_board_reports(tiny_suite):
     assert reported.isdisjoint(trial.key for trial in tuning.trials)
 
 
+def test_what_tunes_a_suite_is_a_suite_that_any_verb_takes():
+    named = {trial.key for trial in plan.make_plan(config.load("tune:quick")).trials}
+    assert named == {trial.key for trial in plan.make_plan(tune.tuning_suite(config.load("quick"))).trials}
+
+
 def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
     suite = config.parse(tiny_suite | {"strategies": ["smebu"], "baseline": "smebu"}, "test")
     tuning = plan.make_plan(tune.tuning_suite(suite))
