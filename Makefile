@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick test test-slow test-gpu bench bench-compare bench-baseline check format lock gpu-wheels gpu-campaign clean help
+.PHONY: quick test test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -55,6 +55,15 @@ bench-compare: $(STAMP) ## the same, as ratios to the stored baseline; fails if 
 bench-baseline: $(STAMP) ## the same, stored as the baseline
 	$(BENCH)
 	$(COMPARE) --write
+
+# What users would pick instead, beside the suite and not among what it needs.
+PEERS := transformers==5.23.0
+build/peers/.installed: $(STAMP)
+	rm -rf build/peers && $(BIN)/python -m pip install --quiet --disable-pip-version-check --target build/peers -c requirements.lock $(PEERS)
+	touch $@
+
+bench-peers: build/peers/.installed ## the same model and batch here, in Hugging Face transformers, and as a dense twin
+	PYTHONPATH=build/peers $(BIN)/python -m tests.benchmarks.peers --out build/peers.json
 
 # What a GPU machine without a network lacks, and where results go. PARTS: parity layer step packing tests board
 WHEELS ?= build/wheels
