@@ -87,8 +87,8 @@ class ExpertReset(AuxLoss):
         drawn_ED = drawn_ED.to(row_ED.device)
         if self.config.weights == "split":
             source = since_E.argmax()
-            copied_D = row_ED[source]
-            start_ED = copied_D + self.config.noise * copied_D.square().mean().sqrt() * drawn_ED
+            copied_1D = row_ED.index_select(0, source[None])  # indexing by a lone number would wait for it
+            start_ED = copied_1D + self.config.noise * copied_1D.square().mean().sqrt() * drawn_ED
         else:
             source = torch.full_like(self.round, REDRAWN)
             start_ED = self.spec.router_std * drawn_ED

@@ -20,6 +20,7 @@ WAITS = {
 VARIANTS = [
     ("aux_loss", {"scope": "sequence"}),
     ("aux_loss", {"scope": "global_batch"}),
+    ("expert_reset", {"weights": "fresh"}),
     ("hash", {"variant": "previous_token"}),
     ("hash", {"variant": "bigram"}),
     ("sign_bias", {"form": "multiplicative"}),

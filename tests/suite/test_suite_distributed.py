@@ -25,6 +25,9 @@ run_trial(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+SETTINGS = {"aux_loss": {"scope": "global_batch"}, "expert_reset": {"every": 0.5, "below": 0.86}}  # one expert is
+
+
 def launch(folder, cache, size):
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
@@ -40,11 +43,12 @@ def launch(folder, cache, size):
     ("strategy", "size"),
     [
         ("smebu", 2),
+        ("expert_reset", 2),
         *(pytest.param(name, 4, marks=pytest.mark.slow) for name in ("smebu", "aux_loss", "quantile", "hash")),
     ],
 )
 def test_several_processes_give_the_curve_of_one(strategy, size, tiny_suite, home, tmp_path):
-    arm = {"strategy": strategy, "set": {"scope": "global_batch"} if strategy == "aux_loss" else {}}
+    arm = {"strategy": strategy, "set": SETTINGS.get(strategy, {})}
     data = copy.deepcopy(tiny_suite) | {"strategies": [arm], "baseline": strategy, "seeds": 1}
     made = plan.make_plan(config.parse(data, "test"))
     folder = made.write_trial(home, made.trials[0])
@@ -54,6 +58,8 @@ def test_several_processes_give_the_curve_of_one(strategy, size, tiny_suite, hom
     launch(other.path, home / "cache", size)
     one, several = (pq.read_table(f.path / "curves.parquet").to_pandas() for f in (folder, other))
     np.testing.assert_allclose(several["train_loss"], one["train_loss"], atol=2e-4)
+    if strategy == "expert_reset":
+        assert one["experts_reset"].sum() == several["experts_reset"].sum() == 1
     loads = [np.load(f.path / "load.npz")["load"].astype(int) for f in (folder, other)]
     assert (loads[0].sum(-1) == loads[1].sum(-1)).all()  # the whole global batch is counted, whoever routed it
     assert np.abs(loads[0] - loads[1]).sum() <= 0.02 * loads[0].sum()  # near-ties may fall the other way

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 import tasks
 from strategies import RouteContext, registry
-from suite import backends, optim
+from suite import backends, optim, reset
 from suite.model import Transformer
 
 WAITS = {
@@ -60,7 +60,9 @@ def one_step(name: str) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), rung.grad_clip)
         optimizer.step()
         for layer in model.moe_layers:
-            layer.strategy.rebalance(layer.load_E.float(), dict(layer.pooled))
+            with torch.no_grad():
+                layer.strategy.rebalance(layer.load_E.float(), dict(layer.pooled))
+        reset.carry_out(model, optimizer, seed=0, step=0)
 
 
 @pytest.fixture
