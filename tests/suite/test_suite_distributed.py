@@ -25,7 +25,8 @@ run_trial(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-SETTINGS = {"aux_loss": {"scope": "global_batch"}, "expert_reset": {"every": 0.5, "below": 0.86}}  # one expert is
+GLOBAL = {"scope": "global_batch"}
+SETTINGS = {"aux_loss": GLOBAL, "expert_reset": GLOBAL | {"every": 0.5, "below": 0.86}}  # where one expert is below
 
 
 def launch(folder, cache, size):
