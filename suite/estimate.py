@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from results import power
-from suite.plan import Plan, Trial, states
+from suite.plan import Plan, states
 from suite.trial import read_json
 from suite.words import duration, quantity
+from tasks import Rung
 
 # Share of the peak of a matrix product that a whole training step reaches, where nothing was measured on this machine.
 ASSUMED_EFFICIENCY = {"cpu": 0.4, "cuda": 0.25}
@@ -72,18 +73,22 @@ def spread(plan: Plan, home: Path, found: dict[str, str]) -> float | None:
     return median(deviations) if deviations else None
 
 
-def trial_flops(trial: Trial) -> float:
-    rung = trial.cell.task.rung
+def training_flops(rung: Rung) -> float:
+    """FLOPs of a whole training run, forward and backward."""
     return float(rung.flops_per_token) * rung.tokens
 
 
-def trial_memory(trial: Trial) -> float:
+def memory(rung: Rung) -> float:
     """Bytes, roughly: optimizer state, and the activations of one micro-batch."""
-    rung = trial.cell.task.rung
     tokens = rung.tokens_per_step / rung.micro_batches
     per_layer = 16 * rung.width + 6 * rung.expert_width * (rung.top_k + rung.shared_experts)
     activations = 4 * tokens * (rung.layers * per_layer + 3 * rung.vocab_size)
     return 4 * OPTIMIZER_COPIES * rung.parameters()["total"] + activations
+
+
+def gpu_hours(rung: Rung) -> float:
+    """Hours of training on the GPU whose peak is assumed above, at the assumed share of it."""
+    return training_flops(rung) / (ASSUMED_GPU_FLOPS * ASSUMED_EFFICIENCY["cuda"]) / 3600
 
 
 def summarise(plan: Plan, home: Path) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def summarise(plan: Plan, home: Path) -> dict[str, Any]:
     flops_of: dict[str, float] = {}  # one task's trials all cost the same
     for trial in unique.values():
         if trial.task not in flops_of:
-            flops_of[trial.task] = trial_flops(trial)
+            flops_of[trial.task] = training_flops(trial.cell.task.rung)
     seconds = sum(rates.get(trial.task, flops_of[trial.task] / peak) for trial in left)
     tasks = []
     for description in plan.manifest["tasks"]:
@@ -112,7 +117,7 @@ def summarise(plan: Plan, home: Path) -> dict[str, Any]:
                 "flops_per_trial": flops_of.get(name, 0.0),
                 "seconds_per_trial": one,
                 "measured": name in rates,
-                "memory_bytes": next((trial_memory(trial) for trial in unique.values() if trial.task == name), 0.0),
+                "memory_bytes": next((memory(trial.cell.task.rung) for trial in unique.values() if trial.task == name), 0.0),
                 "parameters": description["parameters"],
             }
         )

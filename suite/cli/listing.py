@@ -8,7 +8,7 @@ import click
 
 from suite.cli.options import json_option, print_json
 
-KINDS = ("strategies", "tasks", "suites", "claims", "backends")
+KINDS = ("strategies", "tasks", "rungs", "suites", "claims", "backends")
 
 
 def strategy_rows() -> list[dict[str, Any]]:
@@ -37,6 +37,30 @@ def task_rows() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def rung_rows() -> list[dict[str, Any]]:
+    from suite.estimate import gpu_hours, memory, training_flops
+    from tasks import catalog
+
+    return [
+        {
+            "name": name,
+            "title": f"{rung.layers} layers of width {rung.width}",
+            "experts": rung.experts,
+            "top_k": rung.top_k,
+            "shared_experts": rung.shared_experts,
+            "expert_width": rung.expert_width,
+            "moe_layers": len(rung.moe_layers()),
+            "parameters": rung.parameters(),
+            "tokens": rung.tokens,
+            "flops_per_token": rung.flops_per_token,
+            "flops": training_flops(rung),
+            "memory_bytes": memory(rung),
+            "gpu_hours": gpu_hours(rung),
+        }
+        for name, rung in catalog.rungs().items()
+    ]
 
 
 def suite_rows() -> list[dict[str, Any]]:
@@ -81,6 +105,7 @@ def claim_rows() -> list[dict[str, Any]]:
 ROWS = {
     "strategies": strategy_rows,
     "tasks": task_rows,
+    "rungs": rung_rows,
     "suites": suite_rows,
     "claims": claim_rows,
     "backends": backend_rows,
@@ -99,6 +124,15 @@ def describe(kind: str, row: dict[str, Any]) -> str:
         size = quantity(row["parameters"]["total"])
         shape = f"{row['experts']} experts, top-{row['top_k']}"
         return f"{row['title']} · {shape} · {size} parameters · {quantity(row['tokens'])} tokens"
+    if kind == "rungs":
+        counts = row["parameters"]
+        shared = f" + {row['shared_experts']}" if row["shared_experts"] else ""
+        return (
+            f"{row['title']} · {row['moe_layers']} MoE · {row['experts']} experts, top-{row['top_k']}{shared} · "
+            f"{quantity(counts['total'])} parameters, {quantity(counts['active'])} active · "
+            f"{quantity(row['tokens'])} tokens · {quantity(row['flops'], 'FLOP')} · "
+            f"{quantity(row['memory_bytes'], 'B')} · {quantity(row['gpu_hours'])} GPU-hours"
+        )
     if kind == "suites":
         return (
             f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
@@ -112,7 +146,10 @@ def describe(kind: str, row: dict[str, Any]) -> str:
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 @json_option
 def list_(kind: str | None, as_json: bool) -> None:
-    """Strategies, tasks, suites, claims and backends, one line each."""
+    """Strategies, tasks, rungs, suites, claims and backends, one line each.
+
+    Costs of rungs are computed: float32 training state in memory, hours on one H200 at a quarter of its bf16 peak.
+    """
     kinds = [kind] if kind else list(KINDS)
     rows = {name: ROWS[name]() for name in kinds}
     if as_json:

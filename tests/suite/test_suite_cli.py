@@ -40,7 +40,7 @@ def test_every_verb_teaches():
         assert len(call(verb, "--help").output) > 150, verb
 
 
-@pytest.mark.parametrize("kind", ["strategies", "tasks", "suites", "claims", "backends"])
+@pytest.mark.parametrize("kind", ["strategies", "tasks", "rungs", "suites", "claims", "backends"])
 def test_lists_come_as_text_and_as_json(kind):
     rows = json.loads(call("list", kind, "--json").output)
     text = call("list", kind).output
