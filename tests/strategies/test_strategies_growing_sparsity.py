@@ -31,11 +31,21 @@ def test_k_comes_down_in_equal_parts(progress, k):
         ({"start": 1.4, "until": 0.5}, [2] * 10),  # ⌊2.8⌋ is the layer's own
         ({"start": 100.0, "until": 0.1}, [8] + [2] * 9),  # no more than there are
         ({"start": 4.0, "until": 0.0}, [2] * 10),
-        ({"start": 1.5, "until": 0.3}, [3, 3, 3, 2, 2, 2, 2, 2, 2, 2]),  # 0.3 is not exact, yet its stage ends there
+        ({"start": 1.5, "until": 0.3}, [3, 3, 3, 2, 2, 2, 2, 2, 2, 2]),
     ],
 )
 def test_schedules_over_ten_steps(config, seen):
     assert [at(step / 10, **config) for step in range(10)] == seen
+
+
+def test_a_stage_ends_where_it_is_computed_to_end():
+    """8 down to 4 over four of twenty steps. In floats 4 · (1 − 0.15/0.2) is a little more than one."""
+    strategy = GrowingSparsity(layer(top_k=4), GrowingSparsity.Config(start=2.0, until=0.2))
+    seen = []
+    for step in range(6):
+        strategy.schedule(step / 20)
+        seen.append(strategy.k)
+    assert seen == [8, 7, 6, 5, 4, 4]
 
 
 @pytest.mark.parametrize("steps", [100, 500, 531])
