@@ -26,6 +26,14 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _plugins_of_its_own(monkeypatch):
+    """A plug-in that a test loads is gone when the test ends: no test depends on those before it."""
+    from strategies import registry
+
+    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+
+
 @pytest.fixture
 def tiny_suite():
     """Parsed YAML of a tiny suite; tests change it and hand it to `suite.config.parse`."""
