@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 from statistics import median
 
 import pytest
@@ -52,7 +52,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _reference(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Time a fixed piece of work before and after each benchmark: compare.py divides by it.
+    """Time a fixed piece of work before and after each benchmark, with its clock: compare.py divides by it.
 
     A module says which with `REFERENCE = "interpreter"`; otherwise it is the matrix product.
     """
@@ -61,14 +61,17 @@ def _reference(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     work = REFERENCES[getattr(request.module, "REFERENCE", "product")]()
+    marker = request.node.get_closest_marker("benchmark")
+    own_clock = marker.kwargs.get("timer") if marker else None
+    clock = own_clock or resolve_name(str(request.config.getoption("benchmark_timer")))
     seconds: list[float] = []
 
     def several() -> None:
         work()
         for _ in range(10):
-            started = time.perf_counter()
+            started = clock()
             work()
-            seconds.append(time.perf_counter() - started)
+            seconds.append(clock() - started)
 
     several()
     yield

@@ -1,8 +1,12 @@
-"""Timing several arms in turns, so that whatever else the machine does falls on all of them alike."""
+"""Timing several arms in turns, so that whatever else the machine does falls on all of them alike.
+
+Times are the process's own CPU time: waiting for a core that somebody else has is not the arm's doing.
+"""
 
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -12,16 +16,16 @@ Ratio = tuple[float, float, float]
 
 
 def take_turns(benchmark: Any, arms: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every arm's call in every round; each round starts with another arm. The benchmark is the round."""
+    """CPU seconds of every arm's call in every round; a round calls each once, in random order. It is the benchmark."""
     seconds: dict[str, list[float]] = {name: [] for name in arms}
-    order = list(arms)
+    order, draw = list(arms), random.Random(0)
 
     def one_round() -> None:
+        draw.shuffle(order)
         for name in order:
-            started = time.perf_counter()
+            started = time.process_time()
             arms[name]()
-            seconds[name].append(time.perf_counter() - started)
-        order.append(order.pop(0))
+            seconds[name].append(time.process_time() - started)
 
     warmup = 3
     benchmark.pedantic(one_round, rounds=rounds, warmup_rounds=warmup)
