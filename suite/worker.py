@@ -42,7 +42,10 @@ def main() -> int:
     from suite.trial import Busy
 
     def emit(event: dict[str, Any]) -> None:
-        channel.write(json.dumps(event) + "\n")
+        try:
+            channel.write(json.dumps(event) + "\n")
+        except BrokenPipeError:  # nobody listens any more: the same as being asked to stop, not the trial's failure
+            _asked.append(signal.SIGPIPE)
 
     cache = Path(sys.argv[1])
     emit({"event": "ready"})

@@ -46,8 +46,8 @@ def test_plan_of_100000_trials(benchmark: Any) -> None:
 
 @pytest.mark.benchmark(group="report")
 def test_report_over_1000_records(benchmark: Any, tmp_path: Path) -> None:
-    """All forms of a leaderboard from synthetic records with curves; without --benchmark-enable, from 35."""
-    seeds = 143 if benchmark.enabled else 5  # of seven arms, one of them the A/A arm
+    """All forms of a leaderboard from synthetic records with curves; without --benchmark-enable, from 21."""
+    seeds = 143 if benchmark.enabled else 3  # of seven arms, one of them the A/A arm
     manifest, trials = write_suite(tmp_path, seeds=seeds)
     board = benchmark.pedantic(write_report, (manifest, trials.parent, tmp_path / "report", None), rounds=3)
     assert len(manifest["trials"]) == 7 * seeds
@@ -57,7 +57,11 @@ def test_report_over_1000_records(benchmark: Any, tmp_path: Path) -> None:
 
 @pytest.mark.benchmark(group="start of the command line", timer=with_children)
 @pytest.mark.parametrize(
-    ("words", "answer"), [("--help", "Usage:"), ("list strategies", "smebu")], ids=["help", "list"]
+    ("words", "answer"),
+    [
+        pytest.param("--help", "Usage:", id="help"),
+        pytest.param("list strategies", "smebu", id="list", marks=pytest.mark.slow),
+    ],
 )
 def test_start(benchmark: Any, words: str, answer: str, tmp_path: Path) -> None:
     """A process from its start to its end, the interpreter's own start included. The second one needs torch."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+
+from suite import config, plan
 
 LISTENER = """
 import time
@@ -30,3 +33,24 @@ def test_signals_that_interrupt_each_other_do_not_hang_the_worker():
         finally:
             process.kill()
             process.stdout.close()
+
+
+def test_a_worker_nobody_listens_to_writes_its_checkpoint_and_goes(tiny_suite, home):
+    """The runner was killed between two events, and the news of its death has not come yet."""
+    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 100_000}
+    made = plan.make_plan(config.parse(tiny_suite | {"seeds": 1, "strategies": ["aux_loss"]}, "test"))
+    folder = made.write_trial(home, made.trials[0])
+    command = [sys.executable, "-P", "-m", "suite.worker", str(home / "cache")]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        process.stdin.write(f"{folder.path}\n")
+        process.stdin.flush()
+        while json.loads(process.stdout.readline())["event"] != "progress":
+            pass
+        process.stdout.close()
+        assert process.wait(30) == 75
+    finally:
+        process.kill()
+        process.stdin.close()
+    assert not folder.failure.exists()
+    assert list(folder.path.glob("checkpoint*"))
