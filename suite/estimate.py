@@ -117,7 +117,9 @@ def summarise(plan: Plan, home: Path) -> dict[str, Any]:
                 "flops_per_trial": flops_of.get(name, 0.0),
                 "seconds_per_trial": one,
                 "measured": name in rates,
-                "memory_bytes": next((memory(trial.cell.task.rung) for trial in unique.values() if trial.task == name), 0.0),
+                "memory_bytes": next(
+                    (memory(trial.cell.task.rung) for trial in unique.values() if trial.task == name), 0.0
+                ),
                 "parameters": description["parameters"],
             }
         )

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-
 # glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
 KEEP_FREED = ((-1, 2**31 - 1), (-2, 2**26), (-4, 0))
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 INTERRUPTED = 75  # sysexits' EX_TEMPFAIL
-_asked: list[int] = []  # signals received; appended to, since a lock would deadlock when one interrupts another's handler
+_asked: list[
+    int
+] = []  # signals received; appended to, since a lock would deadlock when one interrupts another's handler
 
 
 def stop_requested() -> bool:
