@@ -12,7 +12,7 @@ import turns
 
 
 def run_of(**medians: tuple[float, float]) -> dict[str, Any]:
-    """pytest-benchmark's JSON, as far as it is read: name → median and reference."""
+    """pytest-benchmark's JSON, as far as it is read: name → median (and fastest round) and reference."""
     return {
         "datetime": "2026-01-02T03:04:05+00:00",
         "machine_info": {
@@ -23,23 +23,27 @@ def run_of(**medians: tuple[float, float]) -> dict[str, Any]:
             "system": "Linux",
         },
         "benchmarks": [
-            {"name": name, "stats": {"median": median}, "extra_info": {"reference": reference}}
+            {"name": name, "stats": {"median": median, "min": median}, "extra_info": {"reference": reference}}
             for name, (median, reference) in medians.items()
         ],
     }
 
 
-BEFORE = {"a": {"median": 10.0, "reference": 2.0}, "b": {"median": 0.1, "reference": 2.0}}
+def measured(median: float, reference: float, fastest: float | None = None) -> dict[str, float]:
+    return {"median": median, "min": median if fastest is None else fastest, "reference": reference}
+
+
+BEFORE = {"a": measured(10.0, 2.0), "b": measured(0.1, 2.0)}
 
 
 def test_a_machine_half_as_fast_changes_no_ratio() -> None:
-    now = {"a": {"median": 20.0, "reference": 4.0}, "b": {"median": 0.2, "reference": 4.0}}
+    now = {"a": measured(20.0, 4.0), "b": measured(0.2, 4.0)}
     assert [row.ratio for row in compare.compare(now, BEFORE)] == [1.0, 1.0]
     assert compare.comparison_lines(now, BEFORE)[-1] == "2 compared; none above 1.5 ×"
 
 
 def test_what_is_slower_by_more_than_half_is_named_first() -> None:
-    now = {"a": {"median": 7.5, "reference": 1.0}, "b": {"median": 0.08, "reference": 1.0}}
+    now = {"a": measured(7.5, 1.0), "b": measured(0.08, 1.0)}
     rows = compare.compare(now, BEFORE)  # 7.5 over 5, and 0.08 over 0.05
     assert [(row.name, row.ratio, row.too_slow) for row in rows] == [("b", pytest.approx(1.6), True), ("a", 1.5, False)]
     lines = compare.comparison_lines(now, BEFORE)
@@ -47,8 +51,15 @@ def test_what_is_slower_by_more_than_half_is_named_first() -> None:
     assert lines[-1] == "2 compared; more than 1.5 × slower than the baseline: b"
 
 
+def test_some_slow_rounds_are_not_slow_code() -> None:
+    """A median of 3 × where the fastest round took 1.2 × is a neighbour's work; both at 2 × are the code's."""
+    now = {"a": measured(30.0, 2.0, fastest=12.0), "b": measured(0.2, 2.0, fastest=0.2)}
+    rows = compare.compare(now, BEFORE)
+    assert [(row.name, row.ratio) for row in rows] == [("b", pytest.approx(2.0)), ("a", pytest.approx(1.2))]
+
+
 def test_what_only_one_of_them_has_is_said_and_not_compared() -> None:
-    lines = compare.comparison_lines({"a": BEFORE["a"], "c": {"median": 9.0, "reference": 1.0}}, BEFORE)
+    lines = compare.comparison_lines({"a": BEFORE["a"], "c": measured(9.0, 1.0)}, BEFORE)
     assert lines[-3:] == ["not in the baseline: c", "only in the baseline: b", "1 compared; none above 1.5 ×"]
 
 
@@ -77,7 +88,7 @@ def test_from_a_run_to_a_baseline_and_back(tmp_path: Path, capsys: pytest.Captur
     written = json.loads(stored.read_text())
     assert written["date"] == "2026-01-02"
     assert written["machine"] == {"processor": "Processor X", "cores": 2, "system": "Linux"}
-    assert written["seconds"]["b"] == {"median": 1.235e-5, "reference": 0.5}
+    assert written["seconds"]["b"] == {"median": 1.235e-5, "min": 1.235e-5, "reference": 0.5}
     assert compare.main([str(first), "--baseline", str(stored)]) == 0
     capsys.readouterr()
     assert compare.main([str(second), "--baseline", str(stored)]) == 1
