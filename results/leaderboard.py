@@ -37,7 +37,10 @@ def build(
     records, label = records.on_one(hardware)
     ranked = [arm for arm in manifest["arms"] if arm["arm"] != manifest.get("aa_arm")]
     compared = [arm["arm"] for arm in ranked if arm["arm"] != manifest["baseline"]]
-    tasks = [task["name"] for task in manifest["tasks"]]
+    begun = {outcome.task for outcome in records if outcome.record}
+    described = [task for task in manifest["tasks"] if task["name"] in begun] or list(manifest["tasks"])
+    manifest = {**manifest, "tasks": described}  # a task that nothing has finished on has no table yet
+    tasks = [task["name"] for task in described]
     cells = [(arm, task) for task in tasks for arm in compared]
     differences = [paired_differences(records, arm, manifest["baseline"], task) for arm, task in cells]
     summaries = dict(zip(cells, paired_many(differences), strict=True))
@@ -59,7 +62,7 @@ def build(
         "margin": manifest.get("margin"),
         "margins": margins,
         "n_arms": len(compared),
-        "tasks": list(manifest["tasks"]),
+        "tasks": described,
         "aa": aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,10 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
         check_manifest(manifest)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    titles = Counter(arm["title"] for arm in manifest["arms"] if arm.get("title"))
+    for arm in manifest["arms"]:  # one strategy in several settings: readers must be able to tell its arms apart
+        if titles[arm.get("title")] > 1 and arm["arm"] != arm["strategy"]:
+            arm["title"] = f"{arm['title']} ({arm['arm']})"
     return manifest
 
 

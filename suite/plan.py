@@ -85,7 +85,10 @@ class Plan:
         """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions."""
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, joined(read_json(path), self.manifest) if path.exists() else self.manifest)
+        manifest = joined(read_json(path), self.manifest) if path.exists() else self.manifest
+        order = [task.task for task in self.suite.tasks]
+        manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
+        write_json(path, manifest)
         return path
 
     def write_trial(self, home: Path, trial: Trial) -> TrialFolder:

@@ -263,3 +263,14 @@ def test_what_was_changed_on_the_command_line_is_said(tmp_path):
     assert not any("command line" in warning for warning in board["warnings"])
     changed = manifest | {"changed": {"margin": 0.5}}
     assert any("margin = 0.5" in warning for warning in build(changed, collect(changed, trials))["warnings"])
+
+
+def test_a_task_without_a_record_has_no_table_yet(tmp_path):
+    _, manifest, trials = board_of(tmp_path, seeds=2)
+    later = {**manifest["tasks"][0], "name": "later"}
+    again = [{**trial, "task": "later", "trial_key": f"later{i}"} for i, trial in enumerate(manifest["trials"])]
+    longer = manifest | {"tasks": [later, *manifest["tasks"]], "trials": [*manifest["trials"], *again]}
+    board = build(longer, collect(longer, trials))
+    assert [task["name"] for task in board["tasks"]] == [task["name"] for task in manifest["tasks"]]
+    assert "later" not in {row["task"] for row in board["rows"]} | set(board["margins"])
+    assert any(f"{len(again)} of {2 * len(again)} trials not run yet" in warning for warning in board["warnings"])

@@ -140,3 +140,15 @@ class TestHardware:
         assert label == "GPU"
         assert [o.arm for o in chosen if o.status == "finished"] == ["plain"]
         assert [o.status for o in chosen.cell("bias", "mix-nano")] == ["missing"]
+
+
+def test_two_settings_of_one_strategy_have_titles_of_their_own(suite, tmp_path):
+    manifest, _ = suite
+    first, *others = manifest["arms"]
+    named = {**first, "arm": first["strategy"]}
+    again = {**first, "arm": "another-setting"}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps({**manifest, "arms": [named, again, *others], "trials": [], "aa_arm": None}))
+    titles = {arm["arm"]: arm["title"] for arm in load_manifest(path)["arms"]}
+    assert titles[named["arm"]] == first["title"]
+    assert titles["another-setting"] == f"{first['title']} (another-setting)"

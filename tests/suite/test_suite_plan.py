@@ -148,6 +148,13 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     assert len(plan.read_json(path)["trials"]) == 1
 
 
+def test_tasks_keep_the_suites_order_whichever_ran_first(tiny_suite, home):
+    tiny_suite["tasks"].append({"task": "zipf-bench"})
+    made(tiny_suite, only_tasks=["zipf-bench"]).write_manifest(home)
+    path = made(tiny_suite, only_tasks=["zipf-nano"]).write_manifest(home)
+    assert [task["name"] for task in plan.read_json(path)["tasks"]] == ["zipf-nano", "zipf-bench"]
+
+
 def test_names_and_seeds_given_twice_count_once(tiny_suite):
     assert len(made(tiny_suite, only_arms=["smebu", "smebu"], seeds=[0, 0]).trials) == 1
 
