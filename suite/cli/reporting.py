@@ -129,12 +129,15 @@ def report(
 
 
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
-    """The board's records beside it (no checkpoints), and the index over all boards of the folder."""
+    """The board's records and curves beside it, and the index over all boards of the folder.
+
+    Loads step by step stay at home: they are ten times as large, and figures that need them are on the board.
+    """
     from results import site
 
     for trial in manifest["trials"]:
         source, copy = home / "trials" / trial["trial_key"], target / "trials" / trial["trial_key"]
-        for name in ("record.json", "curves.parquet", "load.npz", "failure.json"):
+        for name in ("record.json", "curves.parquet", "failure.json"):
             if (source / name).exists():
                 copy.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, copy / name)
