@@ -52,7 +52,7 @@ def load_manifest(path: Path | str) -> dict[str, Any]:
     titles = Counter(arm["title"] for arm in manifest["arms"] if arm.get("title"))
     for arm in manifest["arms"]:  # one strategy in several settings: readers must be able to tell its arms apart
         if titles[arm.get("title")] > 1 and arm["arm"] != arm["strategy"]:
-            arm["title"] = f"{arm['title']} ({arm['arm']})"
+            arm["title"] = f"{arm['title']} ({arm['arm'].removeprefix(arm['strategy']).strip('-_') or arm['arm']})"
     return manifest
 
 

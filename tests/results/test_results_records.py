@@ -147,8 +147,10 @@ def test_two_settings_of_one_strategy_have_titles_of_their_own(suite, tmp_path):
     first, *others = manifest["arms"]
     named = {**first, "arm": first["strategy"]}
     again = {**first, "arm": "another-setting"}
+    short = {**first, "arm": f"{first['strategy']}-long"}
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps({**manifest, "arms": [named, again, *others], "trials": [], "aa_arm": None}))
+    path.write_text(json.dumps({**manifest, "arms": [named, again, short, *others], "trials": [], "aa_arm": None}))
     titles = {arm["arm"]: arm["title"] for arm in load_manifest(path)["arms"]}
     assert titles[named["arm"]] == first["title"]
     assert titles["another-setting"] == f"{first['title']} (another-setting)"
+    assert titles[short["arm"]] == f"{first['title']} (long)"
