@@ -21,8 +21,8 @@ EPSILON = 1e-7
 RMS = 0.2  # of AdamW's typical update
 
 
-def orthogonalise(update_MAB: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Each matrix's singular values brought near 1 by five Newton–Schulz steps, all matrices at once, (M, A, B)."""
+def orthogonalise(update_MAB: Tensor, dtype: torch.dtype) -> Tensor:
+    """Each matrix's singular values brought near 1 by five Newton–Schulz steps, all at once, (M, A, B) in `dtype`."""
     a, b, c = COEFFICIENTS
     x = update_MAB.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
@@ -32,7 +32,7 @@ def orthogonalise(update_MAB: Tensor, dtype: torch.dtype = torch.float32) -> Ten
     for _ in range(STEPS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(update_MAB.dtype)
+    return x.mT if tall else x
 
 
 def matrices(parameter: Tensor, parts: int, dim: int) -> Tensor:
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
         params: groups of (A, B) or (E, A, B) parameters; a group's `parts` says how many matrices lie side by side
             in each, along its `dim`.
         lr: AdamW's learning rate: the updates have AdamW's size.
-        dtype: of the Newton–Schulz steps; None: bfloat16 on an accelerator, float32 on a CPU, where bfloat16 is slower.
+        dtype: of the Newton–Schulz steps; bfloat16 is what Jordan and torch use.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "parts": 1, "dim": -1})
         for group in self.param_groups:
@@ -85,9 +85,9 @@ class Muon(torch.optim.Optimizer):
                 by_shape[update.shape[1:]].append((parameter, update))
             for shape, entries in by_shape.items():
                 scale = group["lr"] * RMS * max(shape) ** 0.5
-                joined = torch.cat([update for _, update in entries])
-                dtype = self._dtype or (torch.float32 if joined.device.type == "cpu" else torch.bfloat16)
-                whitened = orthogonalise(joined, dtype).split([len(update) for _, update in entries])
+                updates = [update for _, update in entries]
+                joined = torch.cat(updates) if len(updates) > 1 else updates[0]
+                whitened = orthogonalise(joined, self._dtype).split([len(update) for update in updates])
                 for (parameter, _), result in zip(entries, whitened, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     joined_back = (
