@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     """Let freed memory be used again instead of going back to the system (glibc only; elsewhere nothing happens).
 
     Every step frees and takes the same hundreds of megabytes; given back, each page costs a fault when it is next
-    touched: 10 to 25 % of a small model's step (docs/performance.md).
+    touched, which cost a small model's step 6 to 23 % (docs/log.md).
     """
     with suppress(OSError, AttributeError):
         for name, value in KEEP_FREED:
