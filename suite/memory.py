@@ -15,8 +15,7 @@ KEEP_FREED = ((-1, 2**31 - 1), (-2, 2**26), (-4, 0))
 def keep_freed_memory() -> None:
     """Let freed memory be used again instead of going back to the system (glibc only; elsewhere nothing happens).
 
-    Every step frees and takes the same hundreds of megabytes; given back, each page costs a fault when it is next
-    touched, which cost a small model's step 6 to 23 % (docs/log.md).
+    Every step frees and takes the same megabytes; given back, each page costs a fault when it is next touched.
     """
     with suppress(OSError, AttributeError):
         for name, value in KEEP_FREED:

@@ -29,9 +29,10 @@ SHAPES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default=",".join(SHAPES))
+    parser.add_argument("--strategies", default=",".join(name for name in registry.available() if name != "none"))
     parser.add_argument("--rounds", type=int, default=40)
     options = parser.parse_args()
-    names = ["none", *(name for name in registry.available() if name != "none")]
+    names = ["none", *options.strategies.split(",")]
     columns = {}
     for shape in options.shapes.split(","):
         rung, sizes = SHAPES[shape]

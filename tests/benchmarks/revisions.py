@@ -1,7 +1,7 @@
 """A whole training step at two revisions of this repository, in turns: was it a gain?
 
 `python -m tests.benchmarks.revisions 2fff005 HEAD` checks both out beside each other, gives each a process of its own,
-and lets them take turns step by step, so that a busy machine slows both. The ratio is the median over rounds.
+and lets them take turns step by step. Ratios are medians over rounds, of CPU time: waiting for a core is not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ shape = rung.batch_sequences, rung.sequence_length + 1
 weights = 1 / torch.arange(1.0, rung.vocab_size + 1)
 tokens = torch.multinomial(weights, shape[0] * shape[1], replacement=True).view(shape)
 for line in sys.stdin:
-    started = time.perf_counter()
+    started = time.process_time()
     for layer in model.moe_layers:
         layer.start_step()
     loss = model.loss(tokens, context)
@@ -49,7 +49,7 @@ for line in sys.stdin:
     optimizer.zero_grad(set_to_none=True)
     for layer in model.moe_layers:
         layer.strategy.rebalance(layer.load_E.float(), layer.pooled)
-    print(time.perf_counter() - started, flush=True)
+    print(time.process_time() - started, flush=True)
 """
 
 
