@@ -69,6 +69,9 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
       equipoise run quick
       equipoise run quick --strategies smebu,sign_bias --seeds 6 --set smebu.rate=0.005
       equipoise run quick --plugin my_rule.py
+
+    SUITE is a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or `tune:SUITE`, those that
+    tune a suite's arms: `equipoise tune SUITE` runs them here and then chooses.
     """
     folder = resolve_home(home)
     made = planned(suite, home=folder, **selection)
