@@ -37,9 +37,10 @@ def build(
     records, label = records.on_one(hardware)
     ranked = [arm for arm in manifest["arms"] if arm["arm"] != manifest.get("aa_arm")]
     compared = [arm["arm"] for arm in ranked if arm["arm"] != manifest["baseline"]]
-    begun = {outcome.task for outcome in records if outcome.record}
+    started = [outcome for outcome in records if outcome.record]
+    begun = {outcome.task for outcome in started if outcome.arm == manifest["baseline"]} or {o.task for o in started}
     described = [task for task in manifest["tasks"] if task["name"] in begun] or list(manifest["tasks"])
-    manifest = {**manifest, "tasks": described}  # a task that nothing has finished on has no table yet
+    manifest = {**manifest, "tasks": described}  # one that the baseline has not finished on has no table yet
     tasks = [task["name"] for task in described]
     cells = [(arm, task) for task in tasks for arm in compared]
     differences = [paired_differences(records, arm, manifest["baseline"], task) for arm, task in cells]

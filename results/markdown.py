@@ -77,7 +77,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     delta = row["delta_loss"]
     return [
         "–" if row["rank"] is None else str(row["rank"]),
-        str(row["title"]) + ("" if row["causal"] is not False else " (not causal in training)"),
+        named(row),
         interval(delta["mean"], delta["ci_low"], delta["ci_high"]) if delta["verdict"] != "baseline" else "0",
         delta["verdict"] + _failures(row),
         number(row["val_loss"]["mean"], 4),
@@ -167,3 +167,13 @@ def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _inert(value: Any) -> Any:
     """A spreadsheet would run a text that begins like a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's title, with what a reader must know before comparing its loss."""
+    marks = [
+        mark
+        for mark, said in (("not causal in training", row["causal"] is False), ("variable FLOPs", row["variable_k"]))
+        if said
+    ]
+    return str(row["title"]) + (f" ({', '.join(marks)})" if marks else "")

@@ -44,6 +44,7 @@ def row(
         "title": arm["title"],
         "paper": arm.get("paper"),
         "causal": arm.get("causal"),
+        "variable_k": arm.get("variable_k"),
         "config": arm.get("config", {}),
         "terms": arm.get("terms", {}),
         "note": " ".join(note for note in notes if note) or None,

@@ -136,6 +136,7 @@ class ManifestArm(TypedDict):
     title: str
     paper: NotRequired[dict[str, object] | None]
     causal: NotRequired[bool]
+    variable_k: NotRequired[bool]
     config: NotRequired[dict[str, object]]
     terms: NotRequired[dict[str, float]]
     knob: NotRequired[dict[str, object] | None]

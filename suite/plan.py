@@ -135,6 +135,7 @@ def facts(cls: type[Strategy]) -> dict[str, Any]:
         "title": cls.title,
         "paper": asdict(cls.paper) if cls.paper else None,
         "causal": cls.causal,
+        "variable_k": cls.variable_k,
         "knob": {"parameter": cls.knob.parameter, "grid": list(cls.knob.grid)} if cls.knob else None,
     }
 

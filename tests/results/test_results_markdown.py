@@ -74,3 +74,10 @@ def test_csv_reads_back(board):
 def test_csv_runs_nothing_in_a_spreadsheet(board):
     rows = list(csv.DictReader(io.StringIO(leaderboard_csv(board))))
     assert {row["note"] for row in rows if row["arm"] == "bad"} == {"'=SUM(A1)"}
+
+
+def test_a_title_carries_what_its_loss_cannot_be_compared_without():
+    from results.markdown import named
+
+    assert named({"title": "A", "causal": True, "variable_k": False}) == "A"
+    assert named({"title": "A", "causal": False, "variable_k": True}) == "A (not causal in training, variable FLOPs)"
