@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from suite.cli.options import home_option, json_option, print_json, resolve_home
+
+if TYPE_CHECKING:
+    from suite.plan import Plan
 
 
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
@@ -135,13 +139,18 @@ def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     """
     from results import site
 
-    for trial in manifest["trials"]:
-        source, copy = home / "trials" / trial["trial_key"], target / "trials" / trial["trial_key"]
+    copy_trials((trial["trial_key"] for trial in manifest["trials"]), home, target)
+    site.write_index(target.parent)
+
+
+def copy_trials(keys: Iterable[str], home: Path, target: Path) -> None:
+    """Records, curves and failures of these trials, as far as there are any, into `target/trials`."""
+    for key in keys:
+        source, copy = home / "trials" / key, target / "trials" / key
         for name in ("record.json", "curves.parquet", "failure.json"):
             if (source / name).exists():
                 copy.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source / name, copy / name)
-    site.write_index(target.parent)
 
 
 def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
@@ -205,7 +214,11 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
 @click.command()
 @click.argument("ids", nargs=-1, metavar="[ID…]")
 @click.option("--out", metavar="DIR", help="Also write claims.json and claims.md there.")
-@click.option("--publish", metavar="DIR", help="Write claims.json to DIR and renew DIR's index and page of claims.")
+@click.option(
+    "--publish",
+    metavar="DIR",
+    help="Write claims.json to DIR, what the verdicts rest on to DIR/claims, and renew DIR's pages.",
+)
 @json_option
 @home_option
 def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: bool, home: str | None) -> None:
@@ -228,6 +241,9 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         write_json(Path(place) / "claims.json", verdicts)
         (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
     if publish:
+        for claim, verdict in zip(chosen, verdicts, strict=True):
+            if verdict["verdict"] not in ("undecided", "not testable here"):
+                copy_trials((trial.key for trial in plan_of(claim, folder).trials), folder, Path(publish) / "claims")
         site.write_index(Path(publish))
     if as_json:
         print_json(verdicts)
@@ -243,9 +259,14 @@ def verdict_on(claim: Any, home: Path) -> dict[str, Any]:
     """One claim's verdict; its trials are found by key, whichever suite ran them."""
     from results import claims as ledger
     from results import records
-    from suite import config, plan
 
     if claim.trials is None:
         return ledger.evaluate(claim)
-    made = plan.make_plan(config.load(f"{config.CLAIM}{claim.id}"), home=home)
-    return ledger.evaluate(claim, records.collect(made.manifest, home / "trials"))
+    return ledger.evaluate(claim, records.collect(plan_of(claim, home).manifest, home / "trials"))
+
+
+def plan_of(claim: Any, home: Path) -> Plan:
+    """The trials that a testable claim rests on."""
+    from suite import config, plan
+
+    return plan.make_plan(config.load(f"{config.CLAIM}{claim.id}"), home=home)
