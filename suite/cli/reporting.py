@@ -135,7 +135,7 @@ def report(
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     """The board's records and curves beside it, and the index over all boards of the folder.
 
-    Loads step by step stay at home: they are ten times as large, and figures that need them are on the board.
+    Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board.
     """
     from results import site
 
