@@ -1,8 +1,9 @@
 """One row of a leaderboard: an arm on a task, its seeds averaged.
 
 Load measures, costs and losses are means over the finished seeds, speeds medians. `overhead` is the median over seeds
-of (step time of the arm / step time of the reference) − 1, so 0.01 is one percent slower; seeds that ran on the
-reference's host are preferred.
+of (step time of the arm / step time of the reference) − 1, so 0.01 is one percent slower. Step times are CPU times
+where both records have them (CPU trials do: what else the machine ran is not in them), else wall times; seeds that ran
+on the reference's host are preferred.
 """
 
 from __future__ import annotations
@@ -119,8 +120,12 @@ def overhead(outcomes: Sequence[Outcome], reference: Sequence[Outcome]) -> float
     by_seed = {outcome.seed: outcome for outcome in reference if outcome.status == "finished"}
     pairs = [(o, by_seed[o.seed]) for o in outcomes if o.status == "finished" and o.seed in by_seed]
     pairs = [(a, b) for a, b in pairs if _host(a) == _host(b)] or pairs
-    ratios = [_step(a) / _step(b) - 1 for a, b in pairs if _step(a) > 0 and _step(b) > 0]
-    return statistics.median(ratios) if ratios else None
+    for kind in ("cpu", "total"):
+        times = [(_step(a, kind), _step(b, kind)) for a, b in pairs]
+        ratios = [mine / theirs - 1 for mine, theirs in times if mine > 0 and theirs > 0]
+        if ratios:
+            return statistics.median(ratios)
+    return None
 
 
 def _seed(outcome: Outcome, baseline: Mapping[int, float]) -> dict[str, Any]:
@@ -157,8 +162,8 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(there) if there else None
 
 
-def _step(outcome: Outcome) -> float:
-    return (outcome.record["timing"]["step_ms"].get("total") or 0.0) if outcome.record else 0.0
+def _step(outcome: Outcome, kind: str) -> float:
+    return (outcome.record["timing"]["step_ms"].get(kind) or 0.0) if outcome.record else 0.0
 
 
 def _host(outcome: Outcome) -> object:

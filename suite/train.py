@@ -98,6 +98,7 @@ class Training:
         self._checkpointed = 0  # the step of the newest checkpoint
         self._bias_before = np.zeros((len(self.layers), self.experts), dtype=np.float32)
         self.seconds_balance = 0.0
+        self.cpu_seconds: list[float] = []  # of each step of this attempt, by all threads; none on an accelerator
         self._rows: list[dict[str, Any]] = []
         self._loads: list[Tensor] = []
         self._biases: list[Tensor] = []
@@ -170,10 +171,11 @@ class Training:
         while self.step < rung.steps:
             if self._due(rung.probe_every):
                 self._probe(self.step / rung.steps)
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             row = self.train_step()
             if self.device.type == "cpu":
                 self.seconds += time.perf_counter() - started
+                self.cpu_seconds.append(time.process_time() - worked)
             else:
                 self.seconds = self._device_seconds(started)
             row["seconds"] = self.seconds
@@ -391,6 +393,8 @@ class Training:
         }
         split["balance"] = self.seconds_balance / steps
         split |= {"total": total, "rest": max(0.0, total - sum(split.values()))}
+        if self.cpu_seconds:  # what else the machine ran is not in it: the time to compare arms by
+            split["cpu"] = median(self.cpu_seconds)
         return {
             "train_seconds": self.seconds,
             "tokens_per_second": self.rung.tokens_per_step / typical,

@@ -6,13 +6,13 @@ from results.records import Outcome
 from results.rows import overhead, row
 
 
-def trial(seed, step, *, status="finished", host="here", speed=100.0, loss=4.0):
+def trial(seed, step, *, status="finished", host="here", speed=100.0, loss=4.0, cpu=None):
     record = {
         "measures": {
             "val_loss": loss, "max_vio_batch": {"tail_mean": step}, "max_vio_global": None, "dead_experts": None,
             "overflow": None, "bias": None,
         },
-        "timing": {"tokens_per_second": speed, "step_ms": {"total": step}},
+        "timing": {"tokens_per_second": speed, "step_ms": {"total": step} | ({"cpu": cpu} if cpu else {})},
         "attempts": [{"host": "elsewhere"}, {"host": host}],
     }  # fmt: skip
     return Outcome("arm", "task", seed, f"key-{seed}", status, record)
@@ -29,6 +29,13 @@ def test_overhead_prefers_pairs_of_one_host_and_does_without_them():
     reference = [trial(0, 10), trial(1, 10)]
     assert overhead(arm, reference) == pytest.approx(0.1)
     assert overhead(arm[1:], reference) == pytest.approx(2.0)
+
+
+def test_overhead_goes_by_cpu_time_where_both_records_have_it():
+    arm = [trial(0, 70, cpu=11), trial(1, 10, cpu=12), trial(2, 90)]
+    reference = [trial(0, 10, cpu=10), trial(1, 10, cpu=10), trial(2, 10, cpu=10)]
+    assert overhead(arm, reference) == pytest.approx(0.15)
+    assert overhead(arm[2:], reference) == pytest.approx(8.0)
 
 
 def test_overhead_without_a_pair():

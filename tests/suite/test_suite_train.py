@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ import torch
 from suite import config, plan
 from suite.attempt import run_trial
 from suite.checkpoint import NEWEST, PREVIOUS
-from suite.train import Interrupted
+from suite.train import Interrupted, Training
 from suite.trial import Busy, TrialFolder, read_json
 
 
@@ -72,6 +73,20 @@ def test_a_record_says_what_was_trained_and_how_it_went(tiny_suite, home):
         "trial.json",
     ]
     assert done["attempts"][0]["ended_by"] == "finished"
+
+
+def test_cpu_time_of_a_step_leaves_out_what_it_waited_for(tiny_suite, home, monkeypatch):
+    step = Training.train_step
+
+    def waiting(self):
+        time.sleep(0.1)
+        return step(self)
+
+    monkeypatch.setattr(Training, "train_step", waiting)
+    folder = make(tiny_suite, home)
+    run_trial(folder.path, home / "cache")
+    took = read_json(folder.record)["timing"]["step_ms"]
+    assert 0 < took["cpu"] < took["total"] - 50
 
 
 def test_pairs_share_data_order_and_initial_values(tiny_suite, home):
