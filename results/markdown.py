@@ -42,7 +42,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
     lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
-    lines += ["- Step times on a CPU are CPU times; *tokens/s* is as run, whatever else the machine did: compare by *overhead*."]
+    lines += ["- Step times on CPUs are CPU times; *tokens/s* is as run, whatever else the machine did."]
     lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
     return "\n".join(lines)
