@@ -97,8 +97,10 @@ def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
             }
     file = path(home, suite.suite)
     before = read_json(file) if file.exists() else {}
-    if before.get("protocol_digest") == suite.digest:  # a part of the arms was tuned: the others keep their choice
-        chosen = {**before["arms"], **chosen}
+    if before.get("protocol_digest") == suite.digest:  # a part of it was tuned: the rest keeps its choice
+        for arm, entry in before["arms"].items():
+            mine = chosen.setdefault(arm, entry)
+            mine["tasks"] = {**entry["tasks"], **mine["tasks"]}
     result = {
         "suite": suite.suite,
         "protocol_digest": suite.digest,

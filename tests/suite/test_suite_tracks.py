@@ -61,6 +61,26 @@ def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
     assert tuned.manifest["arms"][0]["config"]["rate"] == 0.01
 
 
+def test_tuning_task_by_task_or_arm_by_arm_keeps_what_was_chosen_before(tiny_suite, home):
+    suite = config.parse(tiny_suite | {"tasks": ["mix-nano", "mix-bench"]}, "test")
+
+    def tuned(arms, tasks, loss):
+        entries = plan.choose_arms(suite, arms)
+        part = plan.make_plan(tune.tuning_suite(suite.model_copy(update={"strategies": entries})), only_tasks=tasks)
+        for trial in part.trials:
+            fake_record(part.folder(home, trial), loss if trial.arm.endswith("@0.005") else 9.0)
+        tune.choose(suite.model_copy(update={"strategies": entries}), part, home)
+
+    tuned(("smebu",), ("mix-nano",), 1.0)
+    tuned(("smebu",), ("mix-bench",), 2.0)
+    tuned(("aux_loss",), ("mix-nano",), 3.0)
+    chosen = read_json(tune.path(home, "tiny"))["arms"]
+    assert set(chosen["smebu"]["tasks"]) == {"mix-nano", "mix-bench"}
+    assert chosen["smebu"]["tasks"]["mix-nano"]["losses"]["0.005"] == [1.0] * suite.tune_seeds
+    assert chosen["smebu"]["tasks"]["mix-bench"]["losses"]["0.005"] == [2.0] * suite.tune_seeds
+    assert set(chosen["aux_loss"]["tasks"]) == {"mix-nano"}
+
+
 def test_the_tuned_track_without_tuning_says_what_to_do(tiny_suite, home):
     suite = config.parse(tiny_suite | {"track": "tuned"}, "test")
     with pytest.raises(config.UsageError, match="equipoise tune tiny"):
