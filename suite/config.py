@@ -19,6 +19,7 @@ from suite.words import nearest
 SUITES = Path(__file__).parent / "suites"
 AA_SUFFIX = "-aa"
 CLAIM = "claims:"
+EVERY_CLAIM = "claims"
 TUNE = "tune:"
 RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
@@ -190,7 +191,7 @@ def find(name_or_path: str) -> Path:
         return path
     if name_or_path not in names():
         raise UsageError(
-            f"suite: {name_or_path!r} is unknown; expected one of {', '.join(names())} or a .yaml file"
+            f"suite: {name_or_path!r} is unknown; expected one of {', '.join(names())}, claims:ID or a .yaml file"
             + nearest(name_or_path, names())
         )
     return SUITES / f"{name_or_path}.yaml"
@@ -204,6 +205,15 @@ def parse(data: Any, where: str, digest: str = "") -> Suite:
         return Suite.model_validate({**data, "digest": digest})
     except ValidationError as error:
         raise UsageError(explain(error, where, Suite)) from None
+
+
+def expand(name: str) -> list[str]:
+    """The suites a name stands for: `claims` is every claim that can be tested, all else is itself."""
+    if name != EVERY_CLAIM:
+        return [name]
+    from results import claims
+
+    return [f"{CLAIM}{claim.id}" for claim in claims.load_all() if claim.trials is not None]
 
 
 def load(name_or_path: str) -> Suite:

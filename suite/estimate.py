@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Container, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -91,9 +92,13 @@ def gpu_hours(rung: Rung) -> float:
     return training_flops(rung) / (ASSUMED_GPU_FLOPS * ASSUMED_EFFICIENCY["cuda"]) / 3600
 
 
-def summarise(plan: Plan, home: Path) -> dict[str, Any]:
-    """The plan in figures: trials by state, cost of what is left, and what the suite can say at its end."""
-    found = states(plan, home)
+def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str, Any]:
+    """The plan in figures: trials by state, cost of what is left, and what the suite can say at its end.
+
+    Args:
+        planned: keys of trials that come with another plan made before this one; they count as done.
+    """
+    found = {key: "done" if key in planned else state for key, state in states(plan, home).items()}
     unique = {trial.key: trial for trial in plan.trials}
     counts = Counter(found.values())
     left = [trial for key, trial in unique.items() if found[key] != "done"]
@@ -182,6 +187,22 @@ def as_text(summary: dict[str, Any]) -> str:
         f"{hours:.2f} {kind}"
     )
     return "\n".join([*lines, *power_lines(summary["power"])])
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> str:
+    """Several plans for people: a line each, and their sum."""
+    width = max(len(summary["suite"]) for summary in summaries)
+    there = [f"{s['states']['done']:>4} of {s['trials']:>3} trials there" for s in summaries]
+    lines = [
+        f"{s['suite']:<{width}}  {counts}, {left(s['cost']['seconds'])}"
+        for s, counts in zip(summaries, there, strict=True)
+    ]
+    total = sum(summary["cost"]["seconds"] for summary in summaries)
+    return "\n".join([*lines, f"in all {left(total)}; a trial that several of them need counts once"])
+
+
+def left(seconds: float) -> str:
+    return f"{duration(seconds)} left" if seconds else "nothing left to run"
 
 
 def power_lines(can: dict[str, Any]) -> list[str]:

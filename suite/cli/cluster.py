@@ -91,23 +91,29 @@ def submit(
     import tasks
     from slurm import logs_of
     from slurm.submit import submit as hand_over
+    from suite.config import expand
 
     profile = load_profile(profile_name, profile_settings)
     folder = resolve_home(home)
-    made = planned(suite, home=folder, **selection)
-    if not dry_run:
-        for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
-            tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
-        made.write_manifest(folder)
-        for trial in {trial.key: trial for trial in made.trials}.values():
-            made.write_trial(folder, trial)
-    submissions = hand_over(
-        jobs_of(folder, made.manifest), ENTRY, payload(folder, made.manifest), profile, logs_of(folder), dry_run
-    )
-    show_submissions(suite, submissions, dry_run, as_json)
+    submissions: list[Any] = []
+    boards: list[str] = []
+    for name in expand(suite):
+        made = planned(name, home=folder, **selection)
+        if not dry_run:
+            for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
+                tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
+            made.write_manifest(folder)
+            for trial in {trial.key: trial for trial in made.trials}.values():
+                made.write_trial(folder, trial)
+        jobs = jobs_of(folder, made.manifest)
+        sent = hand_over(jobs, ENTRY, payload(folder, made.manifest), profile, logs_of(folder), dry_run)
+        submissions += sent
+        boards += [made.manifest["suite"]] if sent else []
+    show_submissions(boards, submissions, dry_run, as_json)
 
 
-def show_submissions(suite: str, submissions: list[Any], dry_run: bool, as_json: bool) -> None:
+def show_submissions(boards: list[str], submissions: list[Any], dry_run: bool, as_json: bool) -> None:
+    """What was submitted, and how to follow it; `boards` are the suites it belongs to."""
     if as_json:
         print_json(
             [
@@ -123,8 +129,8 @@ def show_submissions(suite: str, submissions: list[Any], dry_run: bool, as_json:
             click.echo(submission.script)
         else:
             click.echo(f"job {submission.job_id}: {len(submission.elements)} jobs, {len(submission.keys)} trials")
-    if submissions and not dry_run:
-        click.echo(f"follow them with `equipoise status {suite} --watch`", err=True)
+    for board in [] if dry_run else boards:
+        click.echo(f"follow them with `equipoise status {board} --watch`", err=True)
 
 
 @click.command()
@@ -226,4 +232,4 @@ def resubmit(
         logs_of(folder),
         failed=failed,
     )
-    show_submissions(suite, submissions, False, as_json)
+    show_submissions([manifest["suite"]] if submissions else [], submissions, False, as_json)

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 
 
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
-    """The manifest that `plan`, `run` or `submit` left for a suite."""
+    """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
+    from suite import config
     from suite.words import nearest
 
+    if not (home / "suites" / f"{suite}.json").is_file() and suite.startswith((config.CLAIM, config.TUNE)):
+        suite = config.load(suite).suite
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))

@@ -37,14 +37,19 @@ def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None)
 @home_option
 def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
     """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
-    from suite import estimate
+    from suite import config, estimate
 
     folder = resolve_home(home)
-    summary = estimate.summarise(planned(suite, home=folder, **selection), folder)
+    summaries: list[dict[str, Any]] = []
+    counted: set[str] = set()
+    for name in config.expand(suite):
+        made = planned(name, home=folder, **selection)
+        summaries.append(estimate.summarise(made, folder, counted))
+        counted |= {trial.key for trial in made.trials}
     if as_json:
-        print_json(summary)
+        print_json(summaries[0] if len(summaries) == 1 else summaries)
     else:
-        click.echo(estimate.as_text(summary))
+        click.echo(estimate.as_text(summaries[0]) if len(summaries) == 1 else estimate.table(summaries))
 
 
 @click.command()
@@ -70,18 +75,26 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
       equipoise run quick --strategies smebu,sign_bias --seeds 6 --set smebu.rate=0.005
       equipoise run quick --plugin my_rule.py
 
-    SUITE is a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or `tune:SUITE`, those that
-    tune a suite's arms: `equipoise tune SUITE` runs them here and then chooses.
+    SUITE is a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on (`claims`: every claim's, one
+    after another), or `tune:SUITE`, those that tune a suite's arms: `equipoise tune SUITE` runs them here and then
+    chooses.
     """
+    from suite import config
+
     folder = resolve_home(home)
-    made = planned(suite, home=folder, **selection)
-    outcome = execute(made, folder, jobs, tracking)
-    if as_json:
-        print_finished(made, folder)
-    if outcome.interrupted:
-        click.echo(f"interrupted; `equipoise run {suite}` again goes on from the checkpoints", err=True)
-        sys.exit(1)
-    if outcome.failed:
+    failed = False
+    for name in config.expand(suite):
+        made = planned(name, home=folder, **selection)
+        if name != suite:
+            click.echo(f"{name}: {made.suite.title}", err=True)
+        outcome = execute(made, folder, jobs, tracking)
+        if as_json:
+            print_finished(made, folder)
+        if outcome.interrupted:
+            click.echo(f"interrupted; `equipoise run {suite}` again goes on from the checkpoints", err=True)
+            sys.exit(1)
+        failed |= bool(outcome.failed)
+    if failed:
         sys.exit(1)
 
 
