@@ -24,6 +24,8 @@ from suite.trial import TrialFolder, read_json, write_json
 from suite.words import nearest
 from tasks import Task
 
+TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
+
 
 def digest(value: Any) -> str:
     """SHA-256 of a JSON value in canonical form."""
@@ -126,7 +128,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 def board_name(suite: Suite) -> str:
     """The two tracks of a suite are two boards."""
-    return f"{suite.suite}-tuned" if suite.track == "tuned" else suite.suite
+    return f"{suite.suite}{TUNED}" if suite.track == "tuned" else suite.suite
 
 
 def facts(cls: type[Strategy]) -> dict[str, Any]:

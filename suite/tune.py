@@ -13,7 +13,7 @@ import numpy as np
 
 from strategies import registry
 from suite.config import TUNE_SEEDS, ArmEntry, Suite, UsageError, parse
-from suite.plan import Plan
+from suite.plan import TUNED, Plan
 from suite.trial import now, read_json, write_json
 
 SEPARATOR = "@"
@@ -55,6 +55,11 @@ def tuning_suite(suite: Suite) -> Suite:
 def path(home: Path, suite: str) -> Path:
     """Where a suite's choice is written."""
     return home / "tuning" / f"{suite}.json"
+
+
+def choice_behind(home: Path, board: str) -> Path | None:
+    """The file of the choice that a board rests on: None unless the board is of the tuned track."""
+    return path(home, board.removesuffix(TUNED)) if board.endswith(TUNED) else None
 
 
 def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:

@@ -138,10 +138,15 @@ def report(
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     """The board's records and curves beside it, and the index over all boards of the folder.
 
-    Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board.
+    Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board. A
+    tuned board brings the losses that its settings were chosen by.
     """
     from results import site
+    from suite import tune
 
+    choice = tune.choice_behind(home, manifest["suite"])
+    if choice is not None:
+        shutil.copyfile(choice, target / "tuning.json")
     copy_trials((trial["trial_key"] for trial in manifest["trials"]), home, target)
     site.write_index(target.parent)
 

@@ -102,6 +102,17 @@ def test_publish_and_reproduce(suite_file, home, tmp_path):
     call("reproduce", "tiny/smebu/zipf-nano", "--seed", 9, "--boards", boards, "--home", home, code=2)
 
 
+def test_a_tuned_board_is_published_with_what_its_settings_were_chosen_by(suite_file, home, tmp_path):
+    few = ("--home", home, "--tracking", "none", "--strategies", "aux_loss", "--jobs", 2)
+    call("tune", suite_file, *few)
+    call("run", suite_file, *few, "--set", "track=tuned")
+    call("report", "tiny-tuned", "--home", home, "--publish", tmp_path)
+    choice = read_json(tmp_path / "tiny-tuned" / "tuning.json")["arms"]["aux_loss"]["tasks"]["zipf-nano"]
+    row = read_json(tmp_path / "tiny-tuned" / "leaderboard.json")["rows"][0]
+    assert row["config"]["coefficient"] == choice["value"]
+    assert len(choice["losses"]) == 5
+
+
 def test_a_row_that_comes_out_otherwise_is_called_so(tiny_suite, home):
     made = plan.make_plan(config.parse(tiny_suite, "test"))
     folder = made.write_trial(home, made.trials[-1])
