@@ -23,6 +23,7 @@ COLUMNS = (
     "Tokens/s",
     "Overhead",
 )
+SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
 
 
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
@@ -45,6 +46,22 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     lines += ["- Step times on CPUs are CPU times; *tokens/s* is as run, whatever else the machine did."]
     lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
+    return "\n".join(lines)
+
+
+def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """The boards in short, for whoever reads them as text.
+
+    Args:
+        boards: each with its folder below the one that this text lies in.
+    """
+    lines = ["# Published boards", ""]
+    for folder, board in boards:
+        lines += [f"## {cell(board['title'])}", "", f"{_facts(board)} · [whole board]({folder}/leaderboard.md)", ""]
+        for task in board["tasks"]:
+            rows = [row for row in board["rows"] if row["task"] == task["name"]]
+            lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
+            lines += [*table(SHORT, [_short(row) for row in rows]), ""]
     return "\n".join(lines)
 
 
@@ -74,13 +91,30 @@ def _facts(board: Mapping[str, Any]) -> str:
     return cell(" · ".join(part for part in parts if part))
 
 
-def _row(row: Mapping[str, Any]) -> list[str]:
+def _short(row: Mapping[str, Any]) -> list[str]:
+    return [
+        *_compared(row),
+        row["delta_loss"]["verdict"] + (f" ({row['diverged']} diverged)" if row["diverged"] else ""),
+        str(row["n_seeds"]),
+        number(row["max_vio_global"], 2),
+        number(row["max_vio_batch"], 2),
+        percent(row["dead_experts"]),
+    ]
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
     delta = row["delta_loss"]
     return [
         "–" if row["rank"] is None else str(row["rank"]),
         named(row),
         interval(delta["mean"], delta["ci_low"], delta["ci_high"]) if delta["verdict"] != "baseline" else "0",
-        delta["verdict"] + _failures(row),
+    ]
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        *_compared(row),
+        row["delta_loss"]["verdict"] + _failures(row),
         number(row["val_loss"]["mean"], 4),
         str(row["n_seeds"]),
         number(row["max_vio_global"], 3),

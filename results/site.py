@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from results.markdown import boards_markdown
 from results.pages import headline, render
 from results.plots import board_figures
 from results.plots.style import arm_styles
@@ -20,7 +21,7 @@ from results.verdict import WORDS
 
 
 def write_index(published: Path) -> Path:
-    """Write `published`/index.html, and claims.html where there is a claims.json (a list of verdicts).
+    """Write `published`/index.html, README.md, and claims.html where there is a claims.json (a list of verdicts).
 
     Args:
         published: each folder below it that holds a leaderboard.json is a board, with its manifest.json and index.html.
@@ -38,6 +39,8 @@ def write_index(published: Path) -> Path:
         except (jinja2.UndefinedError, TypeError, AttributeError) as error:
             raise ValueError(f"{published / 'claims.json'}: not a list of verdicts on claims ({error})") from None
         (published / "claims.html").write_text(page, encoding="utf-8")
+    text = boards_markdown([(board["folder"], board["board"]) for board in boards])
+    (published / "README.md").write_text(text, encoding="utf-8")
     index = published / "index.html"
     index.write_text(render("index.j2", boards=boards, claims=claims, words=WORDS), encoding="utf-8")
     return index
@@ -71,6 +74,8 @@ def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path,
     first = board["tasks"][0]
     picture = board_figures.forest(board, first["name"], styles, f"board-{number}")
     return {
+        "board": board,
+        "folder": quote(place.as_posix()),
         "title": board["title"],
         "href": quote(f"{place.as_posix()}/index.html"),
         "made": board.get("generated") or "",

@@ -69,6 +69,14 @@ def test_every_readme_link_leads_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+def test_the_first_screen_shows_a_published_board_row_for_row():
+    published = (ROOT / "results" / "published" / "README.md").read_text().splitlines()
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if re.match(r"\| \d+ \|", line)]
+    assert len(rows) > 15
+    start = published.index(rows[0])
+    assert published[start : start + len(rows)] == rows
+
+
 def test_every_yaml_file_parses():
     for folder in ("suite", *FLOORS):
         for path in (ROOT / folder).rglob("*.yaml"):

@@ -259,6 +259,22 @@ def test_the_index_lists_every_board_and_puts_the_indicative_last(tmp_path: Path
     assert not (published / "claims.html").exists()
 
 
+def test_the_boards_can_be_read_as_text(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    publish(published / "a few", tmp_path / "1", seeds=2, curves=False)
+    publish(published / "sure", tmp_path / "2", seeds=6, curves=False)
+    site.write_index(published)
+    text = (published / "README.md").read_text(encoding="utf-8")
+    assert text.index("](sure/leaderboard.md)") < text.index("](a%20few/leaderboard.md)")
+    rows = json.loads((published / "sure" / "leaderboard.json").read_text())["rows"]
+    shown = [line for line in text.split("a%20few")[0].splitlines() if " | " in line][2:]
+    for row in rows:
+        delta, found = row["delta_loss"], [line for line in shown if f"| {row['title']}" in line]
+        assert any(f"| {row['max_vio_batch']:.2f} |" in line for line in found)
+        if delta["verdict"] != "baseline":
+            assert any(f"| {delta['mean']:+.4f} [{delta['ci_low']:+.4f}, " in line for line in found)
+
+
 def test_an_empty_site_says_so(tmp_path: Path) -> None:
     assert "No leaderboard has been published yet" in site.write_index(tmp_path / "published").read_text(
         encoding="utf-8"
