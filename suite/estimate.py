@@ -41,17 +41,25 @@ def cpu_peak() -> float:
     return 2 * 512**3 / max(1e-6, min(times))
 
 
-def measured_rates(plan: Plan, home: Path, found: dict[str, str]) -> dict[str, float]:
-    """Training seconds per trial by task, from records that are already there (at most a few per task)."""
-    seconds: dict[str, list[float]] = defaultdict(list)
+def measured_seconds(plan: Plan, home: Path, found: dict[str, str]) -> dict[tuple[str, str | None], float]:
+    """Training seconds of a trial, from records that are already there (at most a few of each arm).
+
+    Returns:
+        The median by (task, arm), and by (task, None) over the arms: an exact assignment may take ten times as long as
+        a bias, so a task alone says little.
+    """
+    seconds: dict[tuple[str, str | None], list[float]] = defaultdict(list)
     for trial in plan.trials:
-        if found[trial.key] == "done" and len(seconds[trial.task]) < 5:
+        if found[trial.key] == "done" and len(seconds[trial.task, trial.arm]) < 3:
             try:
                 done = read_json(plan.folder(home, trial).record)
-                seconds[trial.task].append(float(done["timing"]["train_seconds"]))
+                seconds[trial.task, trial.arm].append(float(done["timing"]["train_seconds"]))
             except (ValueError, KeyError, OSError):
                 continue  # a damaged record is the report's business
-    return {task: median(values) for task, values in seconds.items() if values}
+    medians = {cell: median(values) for cell, values in seconds.items() if values}
+    for task in {task for task, _ in medians}:
+        medians[task, None] = median(value for (name, _), value in medians.items() if name == task)
+    return medians
 
 
 def spread(plan: Plan, home: Path, found: dict[str, str]) -> float | None:
@@ -103,25 +111,29 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     counts = Counter(found.values())
     left = [trial for key, trial in unique.items() if found[key] != "done"]
     device = plan.trials[0].cell.config["device"] if plan.trials else "cpu"
-    rates = measured_rates(plan, home, found)
+    measured = measured_seconds(plan, home, found)
     peak = (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
     flops_of: dict[str, float] = {}  # one task's trials all cost the same
     for trial in unique.values():
         if trial.task not in flops_of:
             flops_of[trial.task] = training_flops(trial.cell.task.rung)
-    seconds = sum(rates.get(trial.task, flops_of[trial.task] / peak) for trial in left)
+    seconds_of: dict[str, list[float]] = defaultdict(list)
+    for trial in left:
+        task_median = measured.get((trial.task, None), flops_of[trial.task] / peak)
+        seconds_of[trial.task].append(measured.get((trial.task, trial.arm), task_median))
+    seconds = sum(sum(values) for values in seconds_of.values())
     tasks = []
     for description in plan.manifest["tasks"]:
         name = description["name"]
-        number = sum(trial.task == name for trial in left)
-        one = rates.get(name, flops_of.get(name, 0.0) / peak)
+        number = len(seconds_of[name])
+        one = sum(seconds_of[name]) / max(1, number)
         tasks.append(
             {
                 "task": name,
                 "trials_left": number,
                 "flops_per_trial": flops_of.get(name, 0.0),
                 "seconds_per_trial": one,
-                "measured": name in rates,
+                "measured": (name, None) in measured,
                 "memory_bytes": next(
                     (memory(trial.cell.task.rung) for trial in unique.values() if trial.task == name), 0.0
                 ),

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from suite import config, plan
+from suite.trial import write_json
 
 
 def made(data, **kwargs):
@@ -168,6 +169,21 @@ def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
 def test_every_shipped_suite_can_be_planned():
     for name in config.names():
         assert plan.make_plan(config.load(name)).trials
+
+
+def test_a_price_goes_by_what_each_arm_took(tiny_suite, home):
+    from suite import estimate
+
+    whole = made(tiny_suite | {"seeds": 5})
+    for trial in whole.trials:
+        if trial.seed < 2 and trial.arm != "none":
+            folder = whole.write_trial(home, trial)
+            took = {"smebu": 10.0, "aux_loss": 100.0}[trial.arm] + trial.seed
+            write_json(folder.record, {"timing": {"train_seconds": took}})
+    summary = estimate.summarise(whole, home)
+    assert summary["cost"]["seconds"] == pytest.approx(3 * 10.5 + 3 * 100.5 + 5 * 55.5)  # none: as the others' median
+    assert summary["tasks"][0]["seconds_per_trial"] == pytest.approx(summary["cost"]["seconds"] / 11)
+    assert summary["cost"]["measured"]
 
 
 def test_a_hundred_thousand_trials_are_planned_in_seconds(tiny_suite, home):
