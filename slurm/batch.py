@@ -15,13 +15,23 @@ from submitit.slurm.slurm import SlurmExecutor, _make_sbatch_string
 from slurm.profiles import Resources
 from slurm.trust import is_secret
 
-# A task that died of a signal (exit codes 129 to 191) left no result and could not requeue its job: do it here.
+# A task that died of a signal (exit codes 129 to 191) left no result and could not requeue its job: do it here. So does
+# a trial of several tasks of which one died, whatever the others made of that (slurm.job leaves the marker). The job is
+# named as an element of its array: one element's own id is the id of the whole array. The folder is listed: a node may
+# remember that a file was not there.
 _REVIVE = """\
 code=$?
 job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
-if [ "$code" -gt 128 ] && [ "$code" -lt 192 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ] &&
-  ! (cd {logs} && compgen -G "${{job:-$SLURM_JOB_ID}}_*_result.pkl" >/dev/null); then
-  scontrol requeue "$SLURM_JOB_ID"
+job=${{job:-$SLURM_JOB_ID}}
+cd {logs} || exit "$code"
+died=$job.died.${{SLURM_RESTART_COUNT:-0}}
+if [ "$code" -gt 128 ] && [ "$code" -lt 192 ] && ! compgen -G "${{job}}_*_result.pkl" >/dev/null; then
+  touch "$died"
+fi
+if ls | grep -xF "$died" >/dev/null && [ "$(cat "$job.revived" 2>/dev/null | wc -l)" -lt {restarts} ]; then
+  rm -f "$job"_*_result.pkl
+  echo "$died" >>"$job.revived"
+  scontrol requeue "$job"
 fi
 exit "$code\""""
 
@@ -45,7 +55,7 @@ def parameters(
         "time": resources.time,
         "nodes": resources.nodes,
         "ntasks_per_node": resources.tasks_per_node,
-        "gpus_per_node": None if resources.gpus_per_node.split(":")[-1] == "0" else resources.gpus_per_node,
+        "gpus_per_node": resources.gpus_per_node if resources.gpus else None,
         "cpus_per_task": resources.cpus_per_task,
         "mem": resources.memory,
         "comment": token,

@@ -18,10 +18,11 @@ from typing import Any
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from slurm.commands import ClusterError, run
-from slurm.trials import INTERRUPTED, finished, now, report_death
+from slurm.trials import INTERRUPTED, finished, now, present, report_death
 from slurm.worker import SIGNALS
 
 _POLL_SECONDS = 0.2
+_PEER_SECONDS = 5  # after a rank's error, for another rank's death to become known
 _MARGIN_SECONDS = 10  # of the signal's delay, kept for requeueing
 _RANK_NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
@@ -58,7 +59,7 @@ class PackedTrials:
             signal.signal(signal.SIGUSR2, lambda *_: self._pass_on())  # rank 0 alone requeues
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # held back by slurm.launch
         for index, folder in enumerate(map(Path, self.folders)):
-            if _restarts() and (folder / "failure.json").exists():
+            if _restarts() and (folder / "failure.json").exists() and not self._lost_a_rank(_restarts() - 1):
                 self._failures[index] = "earlier"  # before this job was requeued; not tried again by itself
             elif not finished(folder):
                 self._start(index)
@@ -119,8 +120,9 @@ class PackedTrials:
                 elif code < 0:
                     self._died(index, -code)
                 elif code > 0:
+                    self._leave_with_a_lost_rank(index)
                     self._fail(index, "ExitCode", f"exit code {code}")
-                elif _rank() == 0 and not finished(Path(self.folders[index])):
+                elif _rank() == 0 and not present(Path(self.folders[index]) / "record.json"):
                     self._fail(index, "NoRecord", "ended without leaving a record")
         return interrupted
 
@@ -128,12 +130,29 @@ class PackedTrials:
         self._deaths[index] = self._deaths.get(index, 0) + 1
         name = signal.Signals(number).name
         if _world() > 1:
+            self._marker(_restarts()).touch()
             sys.exit(128 + number)  # the other ranks can't go on either: the batch script requeues the job
         if self._deaths[index] <= self.restarts:
             self._start(index)
             return
         hint = "; often: out of memory" if number == signal.SIGKILL else ""
         self._fail(index, name, f"killed by {name}, {self._deaths[index]} × in this job{hint}")
+
+    def _marker(self, restart: int) -> Path:
+        """There when a rank died in that attempt: what the other ranks then say is no failure of the trial."""
+        return Path(self.logs) / f"{_job_id()}.died.{restart}"
+
+    def _lost_a_rank(self, restart: int) -> bool:
+        return _world() > 1 and present(self._marker(restart))
+
+    def _leave_with_a_lost_rank(self, index: int) -> None:
+        """A rank fails when another one dies, and may be noticed first: give that death time to become known."""
+        deadline = time.monotonic() + _PEER_SECONDS
+        while _world() > 1 and time.monotonic() < deadline:
+            if self._lost_a_rank(_restarts()):
+                (Path(self.folders[index]) / "failure.json").unlink(missing_ok=True)
+                sys.exit(128 + signal.SIGKILL)
+            time.sleep(_POLL_SECONDS)
 
     def _fail(self, index: int, error: str, message: str) -> None:
         self._failures[index] = message
@@ -208,8 +227,8 @@ def _exit_code(worker: subprocess.Popen[Any]) -> int | None:
 
 def _job_runs_on() -> bool:
     """False while SLURM is ending the job: requeueing then would bring a cancelled job back to life."""
-    try:
-        return run(["squeue", "--noheader", f"--jobs={os.environ['SLURM_JOB_ID']}", "--format=%T"]).strip() == "RUNNING"
+    try:  # by its place in the array: one element's own id is the id of the whole array
+        return run(["squeue", "--noheader", f"--jobs={_job_id()}", "--format=%T"]).strip() == "RUNNING"
     except ClusterError:
         return False
 

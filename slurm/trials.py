@@ -34,6 +34,14 @@ def finished(folder: Path) -> bool:
     return (folder / "record.json").exists()
 
 
+def present(path: Path) -> bool:
+    """Whether a file is there now: its folder is read, because a network file system may remember that it was not."""
+    try:
+        return path.name in os.listdir(path.parent)
+    except OSError:
+        return False
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty if the file is absent, half written or no object."""
     try:

@@ -131,6 +131,11 @@ class Resources(BaseModel):
         """Processes of one trial: the world size."""
         return self.nodes * self.tasks_per_node
 
+    @property
+    def gpus(self) -> int:
+        """Of one node, of whatever type."""
+        return int(self.gpus_per_node.split(":")[-1])
+
 
 class Profile(Resources):
     """A cluster, as one user sees it."""

@@ -123,24 +123,38 @@ def test_a_container_and_its_python_come_before_our_launcher(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("code", "restart", "result", "requeues"),
-    [(137, 0, False, True), (139, 2, False, True), (137, 3, False, False), (137, 0, True, False)]
-    + [(code, 0, False, False) for code in (0, 1, 75, 255)],
+    ("code", "revived", "left", "requeues"),
+    [(137, 0, [], True), (139, 2, [], True), (137, 3, [], False), (137, 0, ["7_3_1_result.pkl"], False)]
+    + [(code, 0, [], False) for code in (0, 1, 75, 255)]
+    # a rank died in this attempt, the fifth of the job: whatever the other ranks made of it; not so in one before
+    + [(code, 1, ["7_3_1_result.pkl", "7_3.died.5"], True) for code in (1, 137)]
+    + [(1, 1, ["7_3_1_result.pkl", "7_3.died.4"], False), (1, 3, ["7_3.died.5"], False)],
 )
-def test_the_batch_script_requeues_what_died_of_a_signal(tmp_path, code, restart, result, requeues):
+def test_the_batch_script_requeues_what_died_of_a_signal(tmp_path, code, revived, left, requeues):
     logs = tmp_path / "a [odd] name"
     logs.mkdir()
-    if result:
-        (logs / "7_3_1_result.pkl").touch()
-    (logs / "7_30_0_result.pkl").touch()  # another element's
+    for name in [*left, "7_30_0_result.pkl"]:  # the last is another element's
+        (logs / name).touch()
+    (logs / "7_3.revived").write_text("7_3.died\n" * revived)
     lines = batch.parameters(Resources(restarts=3), logs, None, "token", [])["teardown"]
     shell = "\n".join(['scontrol() { echo "$@"; }', f"(exit {code})", *lines])
     ids = {
-        "SLURM_JOB_ID": "12",
+        "SLURM_JOB_ID": "7",  # one element of every array has the array's own id
         "SLURM_ARRAY_JOB_ID": "7",
         "SLURM_ARRAY_TASK_ID": "3",
-        "SLURM_RESTART_COUNT": str(restart),
+        "SLURM_RESTART_COUNT": "5",  # preemptions and time limits are in it
     }
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ | ids)
     assert done.returncode == code
-    assert done.stdout == ("requeue 12\n" if requeues else "")
+    assert done.stdout == ("requeue 7_3\n" if requeues else "")
+    assert len((logs / "7_3.revived").read_text().splitlines()) == revived + requeues
+    assert (logs / "7_3_1_result.pkl").exists() == (left[:1] == ["7_3_1_result.pkl"] and not requeues)
+    assert (logs / "7_30_0_result.pkl").exists()
+
+
+def test_a_job_that_is_no_array_is_requeued_by_its_id(tmp_path):
+    lines = batch.parameters(Resources(), tmp_path, None, "token", [])["teardown"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+    shell = "\n".join(['scontrol() { echo "$@"; }', "(exit 137)", *lines])
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environ | {"SLURM_JOB_ID": "12"})
+    assert done.stdout == "requeue 12\n"

@@ -93,10 +93,15 @@ def stories(cluster, tmp_path_factory):
         told["timed out"].begin(
             "u0", overrides=elsewhere | {"time": 10, "max_requeues": 1, "signal_delay": 30}, steps=900
         )
-        told["killed"].begin("w0", overrides=elsewhere | {"restarts": 2})
-        told["ranks signalled"].begin("q0", overrides=elsewhere | {"tasks_per_node": 2})
-        told["lost rank"].begin("r0", overrides=elsewhere | {"tasks_per_node": 2, "restarts": 2})
-        told["told to stop"].begin("s0", overrides=elsewhere)
+        told["killed"].begin("w0", "w1", overrides=elsewhere | {"restarts": 2}, steps=80)
+        told["ranks signalled"].begin("q0", overrides=elsewhere | {"tasks_per_node": 2}, steps=80)
+        told["lost rank"].begin(
+            "r0",
+            overrides=elsewhere | {"tasks_per_node": 2, "restarts": 2},
+            mischief={"r0": "needs peers"},
+            steps=80,
+        )
+        told["told to stop"].begin("s0", overrides=elsewhere, steps=80)
         told["beside a failure"].begin("z0", "z1", overrides=elsewhere | {"packing": 2}, mischief={"z0": "fail"})
 
         told["preempted"].under_way()
@@ -105,17 +110,20 @@ def stories(cluster, tmp_path_factory):
         told["preempted"].took = time.monotonic() - start
         told["preempted"].seen = told["preempted"].status(told["preempted"].trials)
 
-        job_id = told["killed"].under_way()["w0"].job_id
-        os.kill(processes(job_id, "slurm.launch")[0], signal.SIGKILL)
-        job_id = told["lost rank"].under_way()["r0"].job_id
-        wait_for(lambda: len(processes(job_id, "slurm.worker")) == 2, "both ranks at work")
-        os.kill(processes(job_id, "slurm.worker")[1], signal.SIGKILL)
+        seen = told["killed"].under_way().values()
+        # the element whose own id is the id of the whole array
+        (victim,) = [one for one in seen if f"{slurm('squeue', '-h', '-j', one.job_id, '-o', '%A')}_" in one.job_id]
+        told["killed"].victim = victim.key
+        os.kill(processes(victim.job_id, "slurm.launch")[0], signal.SIGKILL)
         job_id = told["ranks signalled"].under_way()["q0"].job_id
         wait_for(lambda: len(processes(job_id, "slurm.worker")) == 2, "both ranks at work")
         start = time.monotonic()
         slurm("scancel", "--signal=USR2", job_id)
         wait_for(lambda: not processes(job_id), "every process of the job gone")
         told["ranks signalled"].took = time.monotonic() - start
+        lost = told["lost rank"].under_way()["r0"].job_id
+        wait_for(lambda: len(processes(lost, "slurm.worker")) == 2, "both ranks at work")
+        os.kill(processes(lost, "slurm.worker")[1], signal.SIGKILL)
         told["told to stop"].under_way()
         # what a preemption that tells with SIGTERM only does to the processes of a job
         os.kill(attempts(told["told to stop"].trials[0])[0]["pid"], signal.SIGTERM)
@@ -151,11 +159,18 @@ def test_the_timeout_signal_requeues_until_there_were_too_many(stories):
     assert seen.why.startswith("FAILED, exit code 1")
 
 
-@pytest.mark.parametrize(("name", "ranks"), [("killed", 1), ("lost rank", 2)])
-def test_a_job_killed_without_a_word_is_requeued_by_its_batch_script(stories, name, ranks):
-    story = stories[name]
+def test_a_job_killed_without_a_word_is_requeued_by_its_batch_script_and_no_other(stories):
+    story = stories["killed"]
     story.until(story.trials, "done")
-    assert [one["restarts"] for one in attempts(story.trials[0])] == [0] * ranks + [1] * ranks
+    restarts = {trial.key: [one["restarts"] for one in attempts(trial)] for trial in story.trials}
+    assert restarts == {"w0": [0], "w1": [0]} | {story.victim: [0, 1]}
+
+
+def test_a_lost_rank_is_no_failure_of_the_others(stories):
+    story = stories["lost rank"]
+    story.until(story.trials, "done")
+    assert [one["restarts"] for one in attempts(story.trials[0])] == [0, 0, 1, 1]
+    assert "connection closed by peer" in "".join(path.read_text() for path in story.logs.glob("r0*.log"))
 
 
 def test_all_ranks_leave_at_once_when_told(stories):

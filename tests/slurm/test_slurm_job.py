@@ -80,6 +80,50 @@ def test_a_failure_of_before_counts_in_a_requeued_job_only(tmp_path, monkeypatch
     assert not (tmp_path / "trials" / "a" / "failure.json").exists()
 
 
+@pytest.fixture
+def of_two_ranks(monkeypatch):
+    """This process as one task of two, of the third element of an array whose own id that element has."""
+    monkeypatch.setattr(PackedTrials, "_shared_environment", lambda job: dict(os.environ))
+    monkeypatch.setattr("slurm.job._PEER_SECONDS", 1)
+    element = {"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    for name, value in element.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_rank_that_dies_leaves_word_of_it(tmp_path, of_two_ranks):
+    with pytest.raises(SystemExit) as left:
+        pack(tmp_path, "a", mischief={"a": "die"})()
+    assert left.value.code == 137
+    assert (tmp_path / "7_2.died.0").exists()
+
+
+def test_what_fails_because_another_rank_died_is_no_failure(tmp_path, of_two_ranks):
+    threading.Timer(0.8, (tmp_path / "7_2.died.0").touch).start()  # noticed after the error
+    with pytest.raises(SystemExit) as left:
+        pack(tmp_path, "a", mischief={"a": "fail"})()
+    assert left.value.code == 137
+    assert not (tmp_path / "trials" / "a" / "failure.json").exists()
+
+
+def test_what_fails_by_itself_on_several_ranks_is_a_failure(tmp_path, of_two_ranks, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    (tmp_path / "7_2.died.1").touch()  # of an attempt before
+    with pytest.raises(TrialsFailedError):
+        pack(tmp_path, "a", mischief={"a": "fail"})()
+    assert failure(tmp_path, "a")[0] == "ZeroDivisionError"
+
+
+def test_the_failure_a_lost_rank_left_behind_is_tried_again(tmp_path, of_two_ranks, monkeypatch):
+    (tmp_path / "trials" / "a").mkdir(parents=True)
+    (tmp_path / "trials" / "a" / "failure.json").write_text("{}")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    (tmp_path / "7_2.died.0").touch()
+    with pytest.raises(TrialsFailedError, match="earlier"):
+        pack(tmp_path, "a")()
+    (tmp_path / "7_2.died.1").touch()
+    assert pack(tmp_path, "a")() == ["a"]
+
+
 def test_a_trial_that_is_done_is_not_started(tmp_path):
     (tmp_path / "trials" / "a").mkdir(parents=True)
     (tmp_path / "trials" / "a" / "record.json").write_text("{}")
@@ -200,6 +244,10 @@ def test_the_pickle_holds_a_reference_and_strings_only(tmp_path):
 def test_a_job_that_is_being_ended_is_not_requeued(fake, monkeypatch, state, goes_on):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     fake("squeue", f'[ "$2" = --jobs=7 ] && echo {state}')
+    assert _job_runs_on() is goes_on
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")  # one element has the id of the whole array
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    fake("squeue", f'[ "$2" = --jobs=7_2 ] && echo {state} || printf "RUNNING\\nPENDING\\n"')
     assert _job_runs_on() is goes_on
 
 

@@ -32,6 +32,8 @@ def run(key, folder, payload):
         restarts = int(os.environ.get("SLURM_RESTART_COUNT", 0))
         pid = os.getpid()
         file.write(json.dumps({"from": start, "node": node, "restarts": restarts, "pid": pid}) + "\n")
+    if mischief == "needs peers":
+        (folder / f"pid.{restarts}.{os.environ['RANK']}").write_text(str(os.getpid()))
     if mischief == "fail":
         print("about to divide")
         raise ZeroDivisionError("this trial divides by zero")
@@ -45,6 +47,8 @@ def run(key, folder, payload):
             if mischief == "die once":
                 _checkpoint(folder, step, value)
             os.kill(os.getpid(), signal.SIGKILL)
+        if mischief == "needs peers":
+            _meet(folder.glob(f"pid.{restarts}.*"))
         if _asked:
             _checkpoint(folder, step, value)
             print("interrupted at", step)
@@ -53,6 +57,8 @@ def run(key, folder, payload):
             _checkpoint(folder, step, value)
         value = hashlib.sha256(value.encode()).hexdigest()
         time.sleep(payload.get("seconds", 0.0))
+    if mischief == "needs peers":
+        (folder / f"pid.{restarts}.{os.environ['RANK']}").unlink()
     import tasks
 
     names = (
@@ -78,6 +84,17 @@ def run(key, folder, payload):
     draft = folder / ".record"
     draft.write_text(json.dumps(said))
     draft.rename(folder / "record.json")
+
+
+def _meet(peers):
+    """What an all-reduce does when another rank has died; the ranks are on one machine."""
+    for peer in peers:
+        try:
+            state = Path(f"/proc/{peer.read_text() or os.getpid()}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            state = "gone"
+        if state in ("gone", "Z", "X") and peer.exists():  # one that has ended well took its file with it
+            raise ConnectionError("connection closed by peer")
 
 
 def _checkpoint(folder: Path, step: int, value: str) -> None:
