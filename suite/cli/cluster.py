@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 
-from suite.cli.options import home_option, json_option, planned, print_json, resolve_home, selection_options
+from suite.cli.options import (
+    home_option,
+    json_option,
+    planned,
+    print_json,
+    resolve_home,
+    selected,
+    selection_options,
+)
 from suite.cli.reporting import manifest_of
 
 ENTRY = "suite.job:run"
@@ -41,6 +49,22 @@ def load_profile(name: str, settings: tuple[str, ...]) -> Any:
     from suite.config import overrides
 
     return profiles.load(name, overrides(settings))
+
+
+def device_of(profile: Any, name: str, selection: dict[str, Any]) -> str:
+    """The suite's device; "auto" is what the jobs ask for, whatever the machine that submits them has."""
+    suite, _, arms, only_tasks, _ = selected(name, **{key: selection[key] for key in selection if key != "seeds"})
+    if suite.device != "auto":
+        return str(suite.device)
+    chosen = [arm.strategy for arm in suite.strategies if arm.name in arms]
+    tasks = [entry.task for entry in suite.tasks if not only_tasks or entry.task in only_tasks]
+    devices = {"cuda" if profile.resources_for(task, arm).gpus else "cpu" for task in tasks for arm in chosen}
+    if len(devices) > 1:
+        raise ValueError(
+            "device: auto, but the profile asks for GPUs for some of the trials only; "
+            "choose with --set device=cpu or --set device=cuda"
+        )
+    return devices.pop() if devices else "auto"
 
 
 def payload(home: Path, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +122,8 @@ def submit(
     submissions: list[Any] = []
     boards: list[str] = []
     for name in expand(suite):
-        made = planned(name, home=folder, **selection)
+        device = (f"device={device_of(profile, name, selection)}",)
+        made = planned(name, home=folder, **selection | {"settings": selection["settings"] + device})
         if not dry_run:
             for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
                 tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))

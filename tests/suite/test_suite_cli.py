@@ -14,7 +14,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from suite.cli import VERBS, main
+from slurm import profiles
+from suite.cli import VERBS, cluster, main
+from suite.config import load
+from suite.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -160,3 +163,31 @@ def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny
     for record in undisturbed.glob("trials/*/record.json"):
         again = Path(str(record).replace(str(undisturbed), str(disturbed)))
         assert json.loads(again.read_text())["measures"] == json.loads(record.read_text())["measures"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "device"),
+    [((), 1, "cuda"), ((), 0, "cpu"), (("device=cpu",), 1, "cpu"), (("device=cuda",), 0, "cuda")],
+)
+def test_the_device_of_a_submitted_suite_is_what_its_jobs_ask_for(suite_file, settings, gpus, device):
+    profile = profiles.load("example-gpu", {"gpus_per_node": gpus})
+    selection = {"settings": settings, "only_arms": (("smebu",),), "only_tasks": (), "plugins": (), "seeds": "1"}
+    assert cluster.device_of(profile, str(suite_file), selection) == device
+
+
+def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_gpus(suite_file, home, monkeypatch):
+    planned = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(cluster, "jobs_of", lambda home, manifest: planned.append(manifest) or [])
+    wanted = []
+    for profile in ("example-gpu", "example-cpu"):
+        call("submit", suite_file, "--profile", profile, "--dry-run", "--home", home)
+        device = "cuda" if profile == "example-gpu" else "cpu"
+        wanted.append(make_plan(load(str(suite_file)).model_copy(update={"device": device})).manifest["trials"])
+    assert [manifest["trials"] for manifest in planned] == wanted
+    assert planned[0]["changed"] == {}
+    mixed = call(
+        "submit", suite_file, "--profile", "example-gpu", "--profile-set", "per_strategy={none: {gpus_per_node: 0}}",
+        "--dry-run", "--home", home, code=2,
+    ).stderr  # fmt: skip
+    assert "device: auto, but the profile asks for GPUs for some of the trials only" in mixed
