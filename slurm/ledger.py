@@ -98,7 +98,7 @@ def locked(logs: Path) -> Iterator[Ledger]:
     """The ledger, held against other submitters until the block ends.
 
     Raises:
-        ValueError: the folder can't be written to.
+        ValueError: the folder can't be written to or held.
     """
     try:
         logs.mkdir(parents=True, exist_ok=True)
@@ -107,5 +107,8 @@ def locked(logs: Path) -> Iterator[Ledger]:
     except OSError as error:
         raise ValueError(f"logs: {logs} cannot be written to ({error.strerror})") from None
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ValueError(f"logs: {logs}: its file system cannot lock ({error.strerror})") from None
         yield Ledger(logs)

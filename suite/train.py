@@ -335,6 +335,7 @@ class Training:
     def finish(self, status: str, attempts: list[dict[str, Any]]) -> None:
         """Final evaluation, columnar copies, and last of all the record."""
         rung = self.rung
+        self._check_journal()
         evaluation = self._evaluate(loads=True)
         self._probe(1.0)
         if not self.world.leads:
@@ -372,6 +373,16 @@ class Training:
             {**head, "status": status, "attempts": attempts, "measures": measures, "timing": self._timing(curves)},
         )
         self.folder.sweep()
+
+    def _check_journal(self) -> None:
+        """Locks may fail to keep a second process out (docs/cluster.md); its rows beside ours show that they did."""
+        if self.world.leads and not self.journal.holds(self.step):
+            for name in (checkpoint.NEWEST, checkpoint.PREVIOUS):
+                (self.folder.path / name).unlink(missing_ok=True)
+            raise RuntimeError(
+                f"trial {self.folder.key}: its journal has not one row for each step, so another process wrote to this "
+                "trial too; running it again starts afresh"
+            )
 
     def _parameters(self) -> dict[str, int]:
         """Counted, not computed: all, and those one token uses."""

@@ -83,14 +83,17 @@ class TrialFolder:
 
         Raises:
             Busy: somebody else holds it.
+            OSError: nobody can hold it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / ".lock", "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except (BlockingIOError, PermissionError):
                 file.seek(0)
                 raise Busy(f"trial {self.key} is being run by {file.read().strip() or 'another process'}") from None
+            except OSError as error:
+                raise OSError(f"{self.path}: its file system cannot lock ({error.strerror})") from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {os.uname().nodename}")
             file.flush()
@@ -130,6 +133,12 @@ class Journal:
         size = self._shape[0] * self._shape[1] * 4
         counts = [path.stat().st_size // size if path.exists() else 0 for path, _ in self._arrays.values()]
         return min(len(self.curves()), *counts)
+
+    def holds(self, steps: int) -> bool:
+        """Whether there is one row of each of the first `steps` steps, in order, and nothing else."""
+        size = self._shape[0] * self._shape[1] * 4
+        sizes = {path.stat().st_size if path.exists() else 0 for path, _ in self._arrays.values()}
+        return [row.get("step") for row in self.curves()] == list(range(steps)) and sizes == {steps * size}
 
     def cut(self, rows: int) -> None:
         """Keep the first `rows` rows."""

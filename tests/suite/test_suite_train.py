@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
 import shutil
 import time
@@ -136,6 +137,39 @@ def test_a_second_process_is_told_who_has_the_trial(tiny_suite, home):
     folder = make(tiny_suite, home)
     with folder.lock(), pytest.raises(Busy, match="process"):
         run_trial(folder.path, home / "cache")
+
+
+def test_a_file_system_that_cannot_lock_is_named_and_no_second_process(tiny_suite, home, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    folder = make(tiny_suite, home)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(OSError, match=f"{folder.path}: its file system cannot lock"):
+        run_trial(folder.path, home / "cache")
+
+
+@pytest.mark.parametrize("file", ["curves.jsonl", "load.bin"])
+@pytest.mark.parametrize("high", [{}, {"rung.learning_rate": 1e30, "rung.grad_clip": 1e30}])
+def test_two_writers_of_one_trial_make_no_record(file, high, tiny_suite, home, monkeypatch):
+    folder = make(tiny_suite, home, **high)  # a trial that diverges ends early, which is no sign of a second writer
+    run = Training.run
+
+    def beside_another(training, should_stop):
+        status = run(training, should_stop)
+        path = folder.path / file
+        path.write_bytes(path.read_bytes() * 2)
+        training.save()
+        return status
+
+    monkeypatch.setattr(Training, "run", beside_another)
+    with pytest.raises(RuntimeError, match="another process wrote to this trial too; running it again starts afresh"):
+        run_trial(folder.path, home / "cache")
+    assert not list(folder.path.glob("checkpoint*"))
+    assert not folder.record.exists()
+    monkeypatch.undo()
+    assert run_trial(folder.path, home / "cache") == ("diverged" if high else "finished")
+    assert read_json(folder.record)["attempts"][-1]["from_step"] == 0
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
