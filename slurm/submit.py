@@ -96,8 +96,9 @@ def submit(
             settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
             try:
                 array.job_id = _hand_over(calls, resources, logs, settings)
-            except ValueError:
-                _forget_half_submitted(ledger)
+            except ValueError:  # SLURM may have the array nevertheless: sbatch stops waiting before the controller does
+                with contextlib.suppress(ClusterError):  # no answer: the next submission looks for it
+                    _drop_half_submitted(ledger)
                 raise
             ledger.save()
             submitted.append(Submission(array.job_id, described.elements, resources, described.script))
@@ -233,7 +234,7 @@ def _active(known: dict[str, JobState], place: Place) -> bool:
 
 
 def _drop_half_submitted(ledger: Ledger) -> None:
-    """A submitter that died half-way left arrays without an id: cancel what reached the cluster, forget the rest."""
+    """Arrays without an id are of a submission that ended half-way: cancel what reached SLURM, forget the rest."""
     lost = {array.token for array in ledger.arrays if array.job_id is None}
     if not lost:
         return
