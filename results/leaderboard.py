@@ -115,7 +115,7 @@ def _row(
     margin: float,
 ) -> dict[str, Any]:
     cell = records.cell(arm["arm"], task)
-    content = row(arm, task, cell, records.losses(manifest["baseline"], task), records.cell(reference(manifest), task))
+    content = row(arm, task, cell, *(records.cell(name, task) for name in (manifest["baseline"], reference(manifest))))
     return content | {"delta_loss": judged[arm["arm"]], "margin": margin}
 
 

@@ -38,12 +38,13 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
         lines += ["", _below(board, task["name"], floor), ""]
         lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
-        lines += [""]
+        lines += ["", *domains_table(rows)]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
     lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
-    lines += ["- Step times on CPUs are CPU times; *tokens/s* is as run, whatever else the machine did."]
+    lines += ["- On a CPU both it and *tokens/s* go by CPU time; – where trials did not note theirs."]
+    lines += ["- *n*: pairs of seeds behind the difference; all other columns rest on the same seeds."]
     lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
     return "\n".join(lines)
@@ -95,7 +96,7 @@ def _short(row: Mapping[str, Any]) -> list[str]:
     return [
         *_compared(row),
         row["delta_loss"]["verdict"] + (f" ({row['diverged']} diverged)" if row["diverged"] else ""),
-        str(row["n_seeds"]),
+        str(row["delta_loss"]["n"]),
         number(row["max_vio_global"], 2),
         number(row["max_vio_batch"], 2),
         percent(row["dead_experts"]),
@@ -116,7 +117,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         *_compared(row),
         row["delta_loss"]["verdict"] + _failures(row),
         number(row["val_loss"]["mean"], 4),
-        str(row["n_seeds"]),
+        str(row["delta_loss"]["n"]),
         number(row["max_vio_global"], 3),
         number(row["max_vio_batch"], 3),
         percent(row["dead_experts"]),
@@ -162,6 +163,17 @@ def _across(board: Mapping[str, Any]) -> list[str]:
     ]
     head = ("Strategy", "Mean rank [95 % bootstrap]", "Probability of improvement [95 % bootstrap]")
     return table(head, rows)
+
+
+def domains_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the differences come from: one column a domain; nothing for a task with one domain."""
+    split = [row for row in rows if row["domains"] and row["delta_loss"]["verdict"] != "baseline"]
+    if not split:
+        return []
+    domains = list(split[0]["domains"])
+    shown = [[named(row), *(interval(*row["domains"][domain].values()) for domain in domains)] for row in split]
+    head = ["Δ loss by domain [95 % CI, unadjusted]", *domains]
+    return [*table(head, shown), ""]
 
 
 def number(value: float | None, digits: int) -> str:

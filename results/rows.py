@@ -1,9 +1,9 @@
 """One row of a leaderboard: an arm on a task, its seeds averaged.
 
-Load measures, costs and losses are means over the finished seeds, speeds medians. `overhead` is the median over seeds
-of (step time of the arm / step time of the reference) − 1, so 0.01 is one percent slower. Step times are CPU times
-where both records have them (CPU trials do: what else the machine ran is not in them), else wall times; seeds that ran
-on the reference's host are preferred.
+Load measures, costs and losses are means, speeds medians, over the finished seeds that the baseline has finished too:
+what stands beside a difference rests on the same seeds. `overhead` is the median over seeds of (step time of the arm /
+step time of the reference) − 1, so 0.01 is one percent slower; seeds that ran on the reference's host are preferred. On
+a CPU step times are CPU times, since wall times show what else the machine ran.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def row(
     arm: Mapping[str, Any],
     task: str,
     outcomes: Sequence[Outcome],
-    baseline: Mapping[int, float],
+    baseline: Sequence[Outcome],
     reference: Sequence[Outcome],
 ) -> dict[str, Any]:
     """Everything in a row that needs no comparison with other arms.
@@ -31,11 +31,13 @@ def row(
     Args:
         arm: the arm's entry in the manifest.
         outcomes: the arm's trials on the task, by seed.
-        baseline: the baseline's loss per finished seed.
+        baseline: the baseline's trials on the task.
         reference: trials of the arm that costs and loads are measured against.
     """
     finished = [outcome for outcome in outcomes if outcome.status == "finished"]
-    losses = [outcome.val_loss for outcome in finished if outcome.val_loss is not None]
+    base = {outcome.seed: outcome for outcome in baseline if outcome.status == "finished"}
+    shown = [outcome for outcome in finished if outcome.seed in base] or finished
+    losses = [outcome.val_loss for outcome in shown if outcome.val_loss is not None]
     mean, low, high = mean_interval(losses)
     notes = [arm.get("note"), bias_note(finished, [o for o in reference if o.status == "finished"])]
     return {
@@ -56,10 +58,11 @@ def row(
         "missing": _count(outcomes, "missing"),
         "val_loss": {"mean": mean, "ci_low": low, "ci_high": high},
         "perplexity": None if mean is None else math.exp(mean),
-        **measured(finished),
-        "tokens_per_second": _median(o.record["timing"]["tokens_per_second"] for o in finished if o.record),
-        "overhead": overhead(finished, reference),
-        "seeds": [_seed(outcome, baseline) for outcome in outcomes],
+        "domains": by_domain(shown, base),
+        **measured(shown),
+        "tokens_per_second": _median(speed(outcome.record) for outcome in shown if outcome.record),
+        "overhead": overhead(shown, reference),
+        "seeds": [_seed(outcome, base) for outcome in outcomes],
         "trial_keys": [outcome.trial_key for outcome in outcomes],
     }
 
@@ -120,16 +123,46 @@ def overhead(outcomes: Sequence[Outcome], reference: Sequence[Outcome]) -> float
     by_seed = {outcome.seed: outcome for outcome in reference if outcome.status == "finished"}
     pairs = [(o, by_seed[o.seed]) for o in outcomes if o.status == "finished" and o.seed in by_seed]
     pairs = [(a, b) for a, b in pairs if _host(a) == _host(b)] or pairs
-    for kind in ("cpu", "total"):
-        times = [(_step(a, kind), _step(b, kind)) for a, b in pairs]
-        ratios = [mine / theirs - 1 for mine, theirs in times if mine > 0 and theirs > 0]
-        if ratios:
-            return statistics.median(ratios)
-    return None
+    times = [(step_time(a.record), step_time(b.record)) for a, b in pairs if a.record and b.record]
+    ratios = [mine / theirs - 1 for mine, theirs in times if mine and theirs]
+    return statistics.median(ratios) if ratios else None
 
 
-def _seed(outcome: Outcome, baseline: Mapping[int, float]) -> dict[str, Any]:
-    loss, base = outcome.val_loss, baseline.get(outcome.seed)
+def step_time(record: Mapping[str, Any]) -> float | None:
+    """Milliseconds of a training step that arms can be compared by; None from a CPU trial without its CPU time."""
+    split = record["timing"]["step_ms"]
+    on_cpu = record.get("config", {}).get("device") == "cpu"
+    return split.get("cpu") if on_cpu else split.get("total")
+
+
+def speed(record: Mapping[str, Any]) -> float | None:
+    """Tokens a second; on a CPU a second of CPU time."""
+    if record.get("config", {}).get("device") != "cpu":
+        return _get(record, ("timing", "tokens_per_second"))
+    time, measures = step_time(record), record["measures"]
+    return 1000 * measures["tokens"] / measures["steps"] / time if time else None
+
+
+def by_domain(shown: Sequence[Outcome], base: Mapping[int, Outcome]) -> dict[str, dict[str, float | None]] | None:
+    """Paired differences of held-out loss to the baseline, domain by domain; None where a task has one domain.
+
+    Unadjusted: they say where a difference comes from, and carry no verdict.
+    """
+    losses = [(_domains(outcome), _domains(base[outcome.seed])) for outcome in shown if outcome.seed in base]
+    domains = sorted(set.intersection(*(mine.keys() & theirs.keys() for mine, theirs in losses))) if losses else []
+    if len(domains) < 2:
+        return None
+    names = ("mean", "ci_low", "ci_high")
+    found = {domain: mean_interval([mine[domain] - theirs[domain] for mine, theirs in losses]) for domain in domains}
+    return {domain: dict(zip(names, bounds, strict=True)) for domain, bounds in found.items()}
+
+
+def _domains(outcome: Outcome) -> Mapping[str, float]:
+    return ((outcome.record or {}).get("measures") or {}).get("val_loss_by_domain") or {}
+
+
+def _seed(outcome: Outcome, baseline: Mapping[int, Outcome]) -> dict[str, Any]:
+    loss, base = outcome.val_loss, baseline[outcome.seed].val_loss if outcome.seed in baseline else None
     return {
         "seed": outcome.seed,
         "trial_key": outcome.trial_key,
@@ -160,10 +193,6 @@ def _mean(values: Iterable[float | None]) -> float | None:
 def _median(values: Iterable[float | None]) -> float | None:
     there = [value for value in values if value is not None]
     return statistics.median(there) if there else None
-
-
-def _step(outcome: Outcome, kind: str) -> float:
-    return (outcome.record["timing"]["step_ms"].get(kind) or 0.0) if outcome.record else 0.0
 
 
 def _host(outcome: Outcome) -> object:

@@ -284,7 +284,7 @@ def _record(manifest: dict[str, Any], arm: Arm, history: History, loss: float, d
         "timing": {
             "train_seconds": seconds, "tokens_per_second": steps * history.tokens_per_step / seconds,
             "peak_memory_bytes": 200_000_000, "mfu": None,
-            "step_ms": {"total": step_ms, "route": 0.02 * step_ms, "dispatch": 0.05 * step_ms,
+            "step_ms": {"total": step_ms, "cpu": 0.9 * step_ms, "route": 0.02 * step_ms, "dispatch": 0.05 * step_ms,
                         "experts": 0.5 * step_ms, "balance": max(0.0, arm.slowdown) * step_ms, "rest": 0.4 * step_ms},
         },
     }  # fmt: skip

@@ -31,13 +31,6 @@ def test_overhead_prefers_pairs_of_one_host_and_does_without_them():
     assert overhead(arm[1:], reference) == pytest.approx(2.0)
 
 
-def test_overhead_goes_by_cpu_time_where_both_records_have_it():
-    arm = [trial(0, 70, cpu=11), trial(1, 10, cpu=12), trial(2, 90)]
-    reference = [trial(0, 10, cpu=10), trial(1, 10, cpu=10), trial(2, 10, cpu=10)]
-    assert overhead(arm, reference) == pytest.approx(0.15)
-    assert overhead(arm[2:], reference) == pytest.approx(8.0)
-
-
 def test_overhead_without_a_pair():
     assert overhead([trial(0, 11)], [trial(1, 10)]) is None
     assert overhead([trial(0, 11)], [trial(0, 10, status="diverged")]) is None
@@ -51,16 +44,56 @@ def test_diverged_trials_take_no_part_in_the_means():
         trial(2, 90, status="diverged", speed=1e6, loss=None),
     ]
     arm = {"arm": "arm", "strategy": "arm", "title": "Arm"}
-    shown = row(arm, "task", outcomes, {0: 3.9}, [])
+    shown = row(arm, "task", outcomes, [trial(seed, 10, loss=3.9) for seed in range(3)], [])
     assert shown["val_loss"]["mean"] == pytest.approx(4.1)
     assert shown["max_vio_batch"] == 10
     assert shown["tokens_per_second"] == 110
     assert (shown["n_seeds"], shown["diverged"]) == (2, 1)
-    assert [seed["delta"] for seed in shown["seeds"]] == [pytest.approx(0.1), None, None]
+    assert [seed["delta"] for seed in shown["seeds"]] == [pytest.approx(0.1), pytest.approx(0.3), None]
+
+
+def test_what_stands_beside_a_difference_rests_on_the_same_seeds():
+    arm = {"arm": "arm", "strategy": "arm", "title": "Arm"}
+    outcomes = [trial(0, 10, loss=4.0), trial(1, 20, loss=5.0), trial(2, 90, loss=9.0)]
+    shown = row(arm, "task", outcomes, [trial(0, 10, loss=3.9), trial(1, 10, loss=3.9)], [])
+    assert shown["val_loss"]["mean"] == pytest.approx(4.5)
+    assert shown["max_vio_batch"] == 15
+    assert shown["n_seeds"] == 3
+
+
+def test_differences_by_domain_are_paired():
+    def scored(seed, **domains):
+        outcome = trial(seed, 10)
+        outcome.record["measures"]["val_loss_by_domain"] = domains
+        return outcome
+
+    arm = {"arm": "arm", "strategy": "arm", "title": "Arm"}
+    mine = [scored(0, code=3.0, plays=5.0), scored(1, code=3.4, plays=6.0)]
+    base = [scored(0, code=3.1, plays=4.0), scored(1, code=3.3, plays=5.0)]
+    found = row(arm, "task", mine, base, [])["domains"]
+    assert found["plays"] == {"mean": 1.0, "ci_low": 1.0, "ci_high": 1.0}
+    assert found["code"]["mean"] == pytest.approx(0.0)
+    assert found["code"]["ci_high"] == pytest.approx(12.7062 * 0.1)  # t(0.975, 1) · sd 0.1·√2 / √2
+    assert row(arm, "task", [trial(0, 10)], [trial(0, 10)], [])["domains"] is None
+
+
+def test_a_cpu_trial_without_its_cpu_time_has_no_speed():
+    def on_cpu(seed, step, cpu=None):
+        outcome = trial(seed, step, cpu=cpu)
+        outcome.record["config"] = {"device": "cpu"}
+        outcome.record["measures"] |= {"tokens": 5000, "steps": 10}
+        return outcome
+
+    arm = {"arm": "arm", "strategy": "arm", "title": "Arm"}
+    silent = row(arm, "task", [on_cpu(0, 70)], [on_cpu(0, 10)], [on_cpu(0, 10)])
+    assert (silent["tokens_per_second"], silent["overhead"]) == (None, None)
+    timed = row(arm, "task", [on_cpu(0, 70, cpu=50)], [on_cpu(0, 10)], [on_cpu(0, 10, cpu=40)])
+    assert timed["tokens_per_second"] == pytest.approx(500 / 0.050)
+    assert timed["overhead"] == pytest.approx(0.25)
 
 
 def test_what_no_record_has_is_none():
-    shown = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", [], {}, [])
+    shown = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", [], [], [])
     for key in ("perplexity", "max_vio_global", "overflow", "dead_experts", "bias", "tokens_per_second", "overhead"):
         assert shown[key] is None
     assert shown["trial_keys"] == []
