@@ -1,21 +1,24 @@
 """`jobs.json`: what was submitted, so that nothing is submitted twice and nothing is lost.
 
     {"schema": 1, "arrays": [{"token": "equipoise-9f2c…", "job_id": "12", "cluster": "…", "submitted": "…",
-                              "elements": [["<key>", "<key>"], ["<key>"]], "cancelled": [1], "resources": {…}}]}
+                              "owner": "…", "elements": [["<key>", "<key>"], ["<key>"]], "cancelled": [1],
+                              "resources": {…}}]}
 
 An array is written down before it is handed to SLURM (`job_id` null) and again with its id. Element i of several is
-job `<id>_<i>`; an only element is job `<id>`.
+job `<id>_<i>`; an only element is job `<id>`. The token is in the job's
+comment: on another cluster another job may have its number.
 """
 
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from slurm.queue import JobState, states
 from slurm.trials import read_json, write_json
 
 
@@ -30,6 +33,7 @@ class Array:
     cluster: str | None = None
     submitted: str = ""
     cancelled: list[int] = field(default_factory=list)
+    owner: str = ""  # the suite it was submitted for
 
     def element_id(self, index: int) -> str:
         assert self.job_id is not None
@@ -48,8 +52,17 @@ class Place:
         return self.array.element_id(self.index)
 
     @property
+    def keys(self) -> list[str]:
+        return self.array.elements[self.index]
+
+    @property
     def cancelled(self) -> bool:
         return self.index in self.array.cancelled
+
+    def away(self, cluster: str | None) -> str:
+        """Why a cluster has no say about the job; empty if it is its own, or if either is unknown."""
+        its = self.array.cluster
+        return f"job {self.job_id} is on cluster {its}, and this is cluster {cluster}" if _differ(its, cluster) else ""
 
     def failed(self, folder: Path, logs: Path) -> bool:
         """Whether the trial left its `failure.json` in this job, not in one before (by the file system's clock)."""
@@ -84,13 +97,31 @@ class Ledger:
 
     def places(self) -> dict[str, Place]:
         """Every trial that was ever submitted, with its latest job."""
-        return {
-            key: Place(array, index)
+        return {key: place for place in self.all_places() for key in place.keys}
+
+    def all_places(self, owner: str | None = None) -> list[Place]:
+        """Every job that was ever submitted, or those of an owner."""
+        return [
+            Place(array, index)
             for array in self.arrays
-            if array.job_id is not None
-            for index, keys in enumerate(array.elements)
-            for key in keys
-        }
+            if array.job_id is not None and owner in (None, array.owner)
+            for index in range(len(array.elements))
+        ]
+
+
+def known_jobs(places: Iterable[Place]) -> dict[str, JobState]:
+    """What SLURM knows of these jobs, by id; another's job of the same number is left out.
+
+    Raises:
+        ClusterError: squeue is missing or the controller doesn't answer.
+    """
+    tokens = {place.job_id: place.array.token for place in places}
+    found = states(tokens)
+    return {job: said for job, said in found.items() if said.comment is None or tokens[job] in said.comment}
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    return None not in (one, other) and one != other
 
 
 @contextmanager

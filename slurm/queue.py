@@ -21,6 +21,7 @@ ACTIVE = {
 }
 ACTIVE |= {"REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _WIDTHS = {"JobArrayID": 40, "State": 24, "Reason": 64, "RestartCnt": 12, "exit_code": 12, "NodeList": 256}
+_WIDTHS |= {"Comment": 128}
 _IDS_PER_CALL = 200  # array ids in one command line
 
 
@@ -34,6 +35,7 @@ class JobState:
     restarts: int = 0
     exit_code: int = 0
     signal: int = 0
+    comment: str | None = None  # what was submitted with it; None where SLURM does not say (sacct)
 
     @property
     def active(self) -> bool:
@@ -77,10 +79,10 @@ def _from_squeue(job_ids: set[str]) -> dict[str, JobState]:
             for width in _WIDTHS.values():
                 fields.append(line[start : start + width].strip())
                 start += width
-            job, state, reason, restarts, status, nodes = fields
+            job, state, reason, restarts, status, nodes, comment = fields
             code, number = _exit(int(status or 0))
             reason = "" if reason == "None" else reason
-            found[job] = JobState(state, reason, nodes, int(restarts or 0), code, number)
+            found[job] = JobState(state, reason, nodes, int(restarts or 0), code, number, comment)
     return found
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slurm.commands import ClusterError
-from slurm.ledger import Ledger, Place
-from slurm.queue import JobState, states
-from slurm.trials import TrialJob, finished, logs_of, read_json
+from slurm.commands import ClusterError, setting
+from slurm.ledger import Ledger, Place, known_jobs
+from slurm.queue import JobState
+from slurm.trials import TrialJob, finished, logs_of, present, read_json
 from slurm.trust import redact
 
 STATES = (
@@ -27,8 +27,10 @@ STATES = (
     "unsubmitted",
     "unknown",  # submitted, and SLURM does not answer
 )
+ACTIVE = frozenset({"running", "queued", "requeued"})
 FAILED = frozenset({"failed", "vanished", "preempted"})  # what `resubmit` brings back
 
+OF_BEFORE = "of an earlier plan"
 _STALE_SECONDS = 60  # what a trial wrote so long ago says little about when it ends
 _SILENT_SECONDS = 600  # a running trial that wrote nothing for so long is worth a remark
 _TAIL_LINES = 12
@@ -55,26 +57,38 @@ class TrialStatus:
     log: Path | None = None
 
 
-def status(jobs: Sequence[TrialJob], home: Path) -> list[TrialStatus]:
+def status(jobs: Sequence[TrialJob], home: Path, owner: str = "") -> list[TrialStatus]:
     """The state of every trial, in the order given. Works without accounting, and without SLURM for what is done.
 
     Args:
         home: its `slurm` folder holds what was submitted.
+        owner: also list, after the others, what was submitted for it, is still active and is none of `jobs`.
     """
-    return read(jobs, logs_of(home))
+    listed = {job.key for job in jobs}
+    places = Ledger(logs_of(home)).all_places(owner) if owner else []
+    mine = dict.fromkeys(key for place in places for key in place.keys)
+    earlier = [TrialJob(key, home / "trials" / key, "", "", False) for key in mine if key not in listed]
+    seen = read([*jobs, *earlier], logs_of(home))
+    strays = [one for one in seen[len(jobs) :] if one.state in ACTIVE]
+    return seen[: len(jobs)] + [replace(one, why="; ".join(filter(None, (OF_BEFORE, one.why)))) for one in strays]
 
 
 def read(jobs: Sequence[TrialJob], logs: Path) -> list[TrialStatus]:
     """`status`, given the folder that was handed to `submit` as `logs`."""
     places = Ledger(logs).places()
-    open_ids = {places[job.key].job_id for job in jobs if job.key in places and not _done(job)}
-    silent = ""
+    unfinished = [places[job.key] for job in jobs if job.key in places and not _done(job)]
+    silent, cluster = "", None
     known: dict[str, JobState] = {}
     try:
-        known = states(open_ids)
+        known = known_jobs(unfinished)
+        cluster = setting("ClusterName") if any(place.array.cluster for place in unfinished) else None
     except ClusterError as error:
         silent = str(error)
-    return [_one(job, places.get(job.key), known, silent, logs) for job in jobs]
+    answers = []
+    for job in jobs:
+        place = places.get(job.key)
+        answers.append(_one(job, place, known, (place.away(cluster) if place else "") or silent, logs))
+    return answers
 
 
 def _done(job: TrialJob) -> bool:
@@ -93,6 +107,8 @@ def _one(job: TrialJob, place: Place | None, known: dict[str, JobState], silent:
     if live is not None:
         base |= {"nodes": live.nodes, "restarts": live.restarts}
     state, why = _verdict(place, live, failure, silent)
+    if state in FAILED and not failure and present(job.folder / "record.json"):
+        return TrialStatus(**base, state="done", **_progress(job.folder, running=False))
     progress = _progress(job.folder, running=state == "running")
     if state == "running" and not why:
         why = _silence(job.folder)

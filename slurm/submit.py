@@ -24,9 +24,9 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from slurm import batch, trust
 from slurm.commands import ClusterError, one_line, run, setting
 from slurm.job import PackedTrials
-from slurm.ledger import Array, Ledger, Place, locked
+from slurm.ledger import Array, Ledger, Place, known_jobs, locked
 from slurm.profiles import Profile, Resources
-from slurm.queue import JobState, states
+from slurm.queue import JobState
 from slurm.status import FAILED, read
 from slurm.trials import TrialJob, finished, now, write_json
 
@@ -54,6 +54,7 @@ def submit(
     profile: Profile,
     logs: Path,
     dry_run: bool = False,
+    owner: str = "",
 ) -> list[Submission]:
     """Submit the trials that are neither done nor queued nor running, and return at once.
 
@@ -63,10 +64,12 @@ def submit(
         payload: JSON values that every trial gets; no secrets, these travel by environment.
         logs: a folder all nodes see (`slurm.logs_of(home)`); holds `jobs.json`, scripts and logs.
         dry_run: ask the cluster nothing, write nothing, and return the batch scripts.
+        owner: the suite it is for, so that `cancel` and `status` find these jobs when the suite has changed.
 
     Raises:
         ValueError: something can't be submitted as it is.
-        ClusterError: the cluster refused; arrays before the refused one stay submitted, and stay on record.
+        ClusterError: the cluster refused, or another one has some of the trials; arrays before the refused one stay
+            submitted, and stay on record.
     """
     logs = trust.check_logs(logs.absolute())
     wanted = _checked(jobs)
@@ -77,18 +80,19 @@ def submit(
         plan = _arrays(wanted, profile, profile.max_array_size or _DEFAULT_ARRAY_SIZE)
         return [_described(array, resources, profile, logs, roots) for array, resources in plan]
     with locked(logs) as ledger:
+        cluster = setting("ClusterName")
+        _refuse_elsewhere(ledger, {job.key for job in wanted}, cluster)
         _drop_half_submitted(ledger)
         busy = _busy(ledger, {job.key: job.folder for job in wanted})
         missing = [job for job in wanted if job.key not in busy]
         if not missing:
             return []
         limit = int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE)
-        cluster = setting("ClusterName")
         told = _write_payload(text, logs)
         submitted = []
         for array, resources in _arrays(missing, profile, min(limit, profile.max_array_size or limit)):
             described = _described(array, resources, profile, logs, roots)
-            array.cluster, array.submitted = cluster, now()
+            array.cluster, array.submitted, array.owner = cluster, now(), owner
             ledger.arrays.append(array)
             ledger.save()
             folders = {job.key: str(job.folder) for job in missing}
@@ -105,16 +109,26 @@ def submit(
         return submitted
 
 
-def cancel(jobs: Iterable[TrialJob], logs: Path) -> list[str]:
+def cancel(jobs: Iterable[TrialJob], logs: Path, owner: str = "") -> list[str]:
     """Cancel every job that holds one of the trials; returns the job ids. Trials write a checkpoint first.
 
     Trials packed into the same job are cancelled with it; submitting again brings them back.
+
+    Args:
+        owner: cancel also what was submitted for it, whatever the trials.
+
+    Raises:
+        ClusterError: SLURM does not answer, or another cluster has some of the trials.
     """
-    keys = {job.key for job in jobs}
+    keys = {job.key for job in jobs if not job.done and not finished(job.folder)}
     with locked(logs.absolute()) as ledger:
-        places = {key: place for key, place in ledger.places().items() if key in keys}
-        known = states(place.job_id for place in places.values())
-        held = {place.job_id: place for place in places.values() if _active(known, place)}
+        cluster = setting("ClusterName")
+        _refuse_elsewhere(ledger, keys, cluster)
+        places = [place for key, place in ledger.places().items() if key in keys]
+        if owner:
+            places += [place for place in ledger.all_places(owner) if not place.away(cluster)]
+        known = known_jobs(places)
+        held = {place.job_id: place for place in places if _active(known, place)}
         if held:
             run(["scancel", *held])
             for place in held.values():
@@ -130,11 +144,16 @@ def resubmit(
     profile: Profile,
     logs: Path,
     failed: bool = True,
+    owner: str = "",
 ) -> list[Submission]:
     """Submit again the trials that failed or vanished; with `failed=False` the cancelled ones too."""
     states_wanted = FAILED if failed else FAILED | {"cancelled"}
-    again = {one.key for one in read(jobs, logs.absolute()) if one.state in states_wanted}
-    return submit([job for job in jobs if job.key in again], entry, payload, profile, logs) if again else []
+    seen = read(jobs, logs.absolute())
+    again = {one.key for one in seen if one.state in states_wanted}
+    if not again and (unknown := [one.why for one in seen if one.state == "unknown"]):
+        raise ClusterError(unknown[0])
+    chosen = [job for job in jobs if job.key in again]
+    return submit(chosen, entry, payload, profile, logs, owner=owner) if again else []
 
 
 def _checked(jobs: Sequence[TrialJob]) -> list[TrialJob]:
@@ -221,10 +240,17 @@ def _hint(error: Exception, resources: Resources) -> str:
     return f" ({'; '.join(words)})" if words else ""
 
 
+def _refuse_elsewhere(ledger: Ledger, keys: set[str], cluster: str | None) -> None:
+    for key, place in ledger.places().items():
+        away = place.away(cluster) if key in keys else ""
+        if away:
+            raise ClusterError(f"{away}; go there, or move {ledger.path} away if that cluster is gone")
+
+
 def _busy(ledger: Ledger, folders: dict[str, Path]) -> set[str]:
     """Trials that SLURM still holds; not one that failed in a job which still has others to run, or is just ending."""
     places = {key: place for key, place in ledger.places().items() if key in folders}
-    known = states(place.job_id for place in places.values())
+    known = known_jobs(places.values())
     logs = ledger.path.parent
     return {key for key, place in places.items() if _active(known, place) and not place.failed(folders[key], logs)}
 

@@ -131,7 +131,8 @@ def submit(
             for trial in {trial.key: trial for trial in made.trials}.values():
                 made.write_trial(folder, trial)
         jobs = jobs_of(folder, made.manifest)
-        sent = hand_over(jobs, ENTRY, payload(folder, made.manifest), profile, logs_of(folder), dry_run)
+        told = payload(folder, made.manifest)
+        sent = hand_over(jobs, ENTRY, told, profile, logs_of(folder), dry_run, owner=made.manifest["suite"])
         submissions += sent
         boards += [made.manifest["suite"]] if sent else []
     show_submissions(boards, submissions, dry_run, as_json)
@@ -170,20 +171,20 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
 
     folder = resolve_home(home, write=False)
     manifest = manifest_of(folder, suite)
-    jobs = jobs_of(folder, manifest)
+    jobs, owner = jobs_of(folder, manifest), manifest["suite"]
     labels = {t["trial_key"]: f"{t['task']} · {t['arm']} · {t['seed']}" for t in manifest["trials"]}
     if as_json:
-        print_json([asdict(one) | {"log": str(one.log) if one.log else None} for one in ask(jobs, folder)])
+        print_json([asdict(one) | {"log": str(one.log) if one.log else None} for one in ask(jobs, folder, owner)])
         return
     if not watch:
-        click.echo(render(ask(jobs, folder), labels))
+        click.echo(render(ask(jobs, folder, owner), labels))
         return
     from rich.live import Live
     from rich.text import Text
 
     with Live(refresh_per_second=4) as live:
         while True:
-            seen = ask(jobs, folder)
+            seen = ask(jobs, folder, owner)
             live.update(Text(render(seen, labels)))
             if all(
                 one.state in ("done", "failed", "cancelled", "vanished", "unsubmitted", "preempted") for one in seen
@@ -193,16 +194,16 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
 
 
 def render(seen: list[Any], labels: dict[str, str]) -> str:
-    """Counts, then every trial that is not simply done."""
+    """Counts, then every trial that is not simply done; one without a label goes by its key."""
     from suite.words import duration
 
     counts = Counter(one.state for one in seen)
     lines = [", ".join(f"{number} {state}" for state, number in sorted(counts.items()))]
-    width = max((len(labels[one.key]) for one in seen), default=0)
+    width = max((len(labels.get(one.key, one.key)) for one in seen), default=0)
     for one in seen:
         if one.state in ("done", "unsubmitted"):
             continue
-        parts = [f"{labels[one.key]:<{width}}  {one.state:<9}"]
+        parts = [f"{labels.get(one.key, one.key):<{width}}  {one.state:<9}"]
         if one.job_id:
             parts.append(f"job {one.job_id}" + (f" on {one.nodes}" if one.nodes else ""))
         if one.step is not None and one.steps:
@@ -220,12 +221,16 @@ def render(seen: list[Any], labels: dict[str, str]) -> str:
 @click.argument("suite")
 @home_option
 def cancel(suite: str, home: str | None) -> None:
-    """Cancel SUITE's jobs. What runs writes a checkpoint first; `submit` again brings them back."""
+    """Cancel SUITE's jobs, those of an earlier plan of it too. What runs writes a checkpoint first.
+
+    `submit` again brings them back.
+    """
     from slurm import logs_of
     from slurm.submit import cancel as call_off
 
     folder = resolve_home(home)
-    ended = call_off(jobs_of(folder, manifest_of(folder, suite)), logs_of(folder))
+    manifest = manifest_of(folder, suite)
+    ended = call_off(jobs_of(folder, manifest), logs_of(folder), manifest["suite"])
     click.echo(f"cancelled {len(ended)} jobs" + (f": {', '.join(ended)}" if ended else ""))
 
 
@@ -256,5 +261,6 @@ def resubmit(
         load_profile(profile_name, profile_settings),
         logs_of(folder),
         failed=failed,
+        owner=manifest["suite"],
     )
     show_submissions([manifest["suite"]] if submissions else [], submissions, False, as_json)

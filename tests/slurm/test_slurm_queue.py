@@ -9,8 +9,8 @@ OFF = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
 
 
 def squeue(*rows):
-    """Output in the columns that `states` asks for: 40, 24, 64, 12, 12, 256 wide."""
-    widths = (40, 24, 64, 12, 12, 256)
+    """Output in the columns that `states` asks for: 40, 24, 64, 12, 12, 256, 128 wide."""
+    widths = (40, 24, 64, 12, 12, 256, 128)
     lines = ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "cat <<'END'\n" + "\n".join(lines) + "\nEND"
 
@@ -18,21 +18,21 @@ def squeue(*rows):
 def test_squeue_alone(fake):
     fake("sacct", OFF)
     rows = [
-        ("12_0", "RUNNING", "None", "0", "0", "n[0-1]"),
-        ("12_1", "PENDING", "BeginTime", "2", "0", ""),
-        ("12_2", "FAILED", "NonZeroExitCode", "0", "256", "n1"),
-        ("13", "FAILED", "RaisedSignal:9(Killed)", "0", "9", "n1"),
-        ("14", "FAILED", "NonZeroExitCode", "0", str(137 << 8), "n1"),
-        ("99", "RUNNING", "None", "0", "0", "n2"),
+        ("12_0", "RUNNING", "None", "0", "0", "n[0-1]", "equipoise-12"),
+        ("12_1", "PENDING", "BeginTime", "2", "0", "", "equipoise-12"),
+        ("12_2", "FAILED", "NonZeroExitCode", "0", "256", "n1", "equipoise-12"),
+        ("13", "FAILED", "RaisedSignal:9(Killed)", "0", "9", "n1", "equipoise-13"),
+        ("14", "FAILED", "NonZeroExitCode", "0", str(137 << 8), "n1", ""),
+        ("99", "RUNNING", "None", "0", "0", "n2", ""),
     ]
     fake("squeue", squeue(*rows))
     known = states(["12_0", "12_1", "12_2", "13", "14", "15"])
     assert known == {
-        "12_0": JobState("RUNNING", "", "n[0-1]"),
-        "12_1": JobState("PENDING", "BeginTime", "", restarts=2),
-        "12_2": JobState("FAILED", "NonZeroExitCode", "n1", exit_code=1),
-        "13": JobState("FAILED", "RaisedSignal:9(Killed)", "n1", signal=9),
-        "14": JobState("FAILED", "NonZeroExitCode", "n1", signal=9),  # srun says 128 + the signal
+        "12_0": JobState("RUNNING", "", "n[0-1]", comment="equipoise-12"),
+        "12_1": JobState("PENDING", "BeginTime", "", restarts=2, comment="equipoise-12"),
+        "12_2": JobState("FAILED", "NonZeroExitCode", "n1", exit_code=1, comment="equipoise-12"),
+        "13": JobState("FAILED", "RaisedSignal:9(Killed)", "n1", signal=9, comment="equipoise-13"),
+        "14": JobState("FAILED", "NonZeroExitCode", "n1", signal=9, comment=""),  # srun says 128 + the signal
     }
     assert [known[job].active for job in ("12_0", "12_1", "12_2")] == [True, True, False]
 

@@ -12,10 +12,10 @@ from slurm.queue import JobState
 from slurm.status import status
 
 
-def submitted(campaign, *keys, cancelled=()):
+def submitted(campaign, *keys, cancelled=(), **facts):
     with locked(campaign.logs) as ledger:
         elements = [[key] for key in keys]
-        ledger.arrays.append(Array("t", elements, {}, job_id="7", cancelled=list(cancelled)))
+        ledger.arrays.append(Array("t", elements, {}, job_id="7", cancelled=list(cancelled), **facts))
         ledger.save()
     return campaign.jobs(*keys)
 
@@ -27,7 +27,7 @@ def write(folder, name, **content):
 
 def states_are(monkeypatch, **by_index):
     known = {f"7_{name[1:]}": state for name, state in by_index.items()}
-    monkeypatch.setattr("slurm.status.states", lambda ids: {job: known[job] for job in ids if job in known})
+    monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: known[job] for job in ids if job in known})
 
 
 def test_every_state_and_its_reason(campaign, monkeypatch):
@@ -87,6 +87,47 @@ def test_every_state_and_its_reason(campaign, monkeypatch):
         "new": ("unsubmitted", ""),
         "failed-here": ("failed", "ValueError: on this machine"),
     }
+
+
+def test_a_job_of_the_same_number_that_is_not_ours_is_not_believed(campaign, monkeypatch):
+    jobs = submitted(campaign, "ours", "another's", "with a word of the site's")
+    comments = ("t", "nobody's", "checked: t")
+    states_are(monkeypatch, **{f"_{i}": JobState("RUNNING", comment=said) for i, said in enumerate(comments)})
+    assert [one.state for one in status(jobs, campaign.home)] == ["running", "vanished", "running"]
+
+
+def test_jobs_on_another_cluster_are_unknown_here(campaign, monkeypatch):
+    jobs = submitted(campaign, "a", "b", cluster="big")
+    write(jobs[1].folder, "record.json")
+    states_are(monkeypatch)
+    for here, expected in (("small", "unknown"), ("big", "vanished"), (None, "vanished")):
+        monkeypatch.setattr("slurm.status.setting", lambda name, here=here: here if name == "ClusterName" else None)
+        a, b = status(jobs, campaign.home)
+        assert (a.state, b.state) == (expected, "done")
+        assert (a.why == "job 7_0 is on cluster big, and this is cluster small") is (here == "small")
+
+
+def test_what_an_earlier_plan_left_active_is_listed_for_its_owner(campaign, monkeypatch):
+    jobs = submitted(campaign, "new", "left", "done", "gone", owner="quick")
+    states_are(monkeypatch, _0=JobState("RUNNING"), _1=JobState("PENDING", "Priority"), _2=JobState("RUNNING"))
+    write(jobs[2].folder, "record.json")
+    seen = status(jobs[:1], campaign.home, "quick")
+    assert [(one.key, one.state, one.why) for one in seen] == [
+        ("new", "running", ""),
+        ("left", "queued", "of an earlier plan; Priority"),
+    ]
+    assert [one.key for one in status(jobs[:1], campaign.home, "other")] == ["new"]
+    assert [one.key for one in status(jobs[:1], campaign.home)] == ["new"]
+
+
+def test_a_record_that_the_file_system_hides_for_a_while_is_seen_before_a_verdict(campaign, monkeypatch):
+    jobs = submitted(campaign, "ended", "forgotten")
+    states_are(monkeypatch, _0=JobState("COMPLETED"))
+    monkeypatch.setattr("slurm.status.finished", lambda folder: False)  # a network file system's memory
+    assert [one.state for one in status(jobs, campaign.home)] == ["failed", "vanished"]
+    for job in jobs:
+        write(job.folder, "record.json")
+    assert [one.state for one in status(jobs, campaign.home)] == ["done", "done"]
 
 
 def test_progress_and_eta(campaign, monkeypatch):

@@ -1,12 +1,15 @@
 """Submitting and cancelling, given what SLURM's commands answer."""
 
 import errno
+import json
 
 import pytest
+from slurm_campaign import ENTRY
 
 from slurm import submit as module
 from slurm.commands import ClusterError
-from slurm.ledger import Ledger, locked
+from slurm.ledger import Array, Ledger, locked
+from slurm.queue import JobState
 
 
 @pytest.fixture
@@ -50,3 +53,53 @@ def test_a_file_system_that_cannot_lock_is_named(campaign, monkeypatch):
     monkeypatch.setattr("fcntl.flock", refuse)
     with pytest.raises(ValueError, match="its file system cannot lock"), locked(campaign.logs):
         pass
+
+
+@pytest.fixture
+def queue(fake, tmp_path, monkeypatch):
+    """Every job that is asked for runs, on the cluster `big`; what is cancelled is written down."""
+    fake("scontrol", "echo 'ClusterName = big'")
+    fake("scancel", f'echo "$@" >> {tmp_path}/cancelled')
+    running = lambda ids: {job: JobState("RUNNING") for job in ids}  # noqa: E731
+    monkeypatch.setattr("slurm.ledger.states", running)
+
+
+def written_down(campaign, *arrays):
+    with locked(campaign.logs) as ledger:
+        ledger.arrays += arrays
+        ledger.save()
+
+
+def test_cancel_reaches_what_its_owner_submitted_before(campaign, queue, tmp_path):
+    written_down(
+        campaign,
+        Array("t1", [["old"], ["older"]], {}, "7", "big", owner="quick"),
+        Array("t2", [["other"]], {}, "8", "big", owner="standard"),
+        Array("t3", [["new"]], {}, "9", "big", owner="quick"),
+        Array("t4", [["far"]], {}, "10", "small", owner="quick"),
+    )
+    assert module.cancel(campaign.jobs("new"), campaign.logs) == ["9"]
+    assert module.cancel(campaign.jobs("new"), campaign.logs, "quick") == ["7_0", "7_1", "9"]
+    assert (tmp_path / "cancelled").read_text() == "9\n9 7_0 7_1\n"
+    assert [array.cancelled for array in Ledger(campaign.logs).arrays] == [[0, 1], [], [0, 0], []]
+
+
+def test_what_is_on_another_cluster_is_neither_submitted_nor_cancelled(campaign, queue, tmp_path):
+    written_down(campaign, Array("t1", [["a"]], {}, "7", "small"))
+    for verb in (campaign.submit, lambda jobs: module.cancel(jobs, campaign.logs)):
+        with pytest.raises(ClusterError, match=r"^job 7 is on cluster small, and this is cluster big; go there, or"):
+            verb(campaign.jobs("a", "b"))
+    (campaign.home / "trials" / "a").mkdir(parents=True)
+    (campaign.home / "trials" / "a" / "record.json").write_text("{}")
+    assert module.cancel(campaign.jobs("a", "b"), campaign.logs) == []
+    assert not (tmp_path / "cancelled").exists()
+
+
+def test_a_submission_is_written_down_with_its_owner_and_old_ledgers_are_read(campaign, queue, monkeypatch):
+    campaign.logs.mkdir(parents=True)
+    old = {"token": "t", "elements": [["x"]], "resources": {}, "job_id": "3", "cluster": None}
+    old |= {"submitted": "", "cancelled": []}
+    (campaign.logs / "jobs.json").write_text(json.dumps({"schema": 1, "arrays": [old]}))
+    monkeypatch.setattr(module, "_hand_over", lambda *_: "42")
+    module.submit(campaign.jobs("a"), ENTRY, campaign.payload, campaign.profile, campaign.logs, owner="quick")
+    assert [array.owner for array in Ledger(campaign.logs).arrays] == ["", "quick"]

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from slurm import profiles
+from slurm import logs_of, profiles
+from slurm.ledger import Ledger
+from slurm.queue import JobState
 from suite.cli import VERBS, cluster, main
 from suite.config import load
 from suite.plan import make_plan
@@ -191,3 +193,20 @@ def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_g
         "--dry-run", "--home", home, code=2,
     ).stderr  # fmt: skip
     assert "device: auto, but the profile asks for GPUs for some of the trials only" in mixed
+
+
+def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(suite_file, home, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("PENDING", "Priority") for job in ids})
+    monkeypatch.setattr("slurm.submit.run", cancelled.append)
+    monkeypatch.setattr("slurm.submit.setting", lambda name: None)
+    monkeypatch.setattr("slurm.submit._hand_over", lambda *_: str(7 + len(Ledger(logs_of(home)).arrays)))
+    for rate in (0.25, 0.125):
+        settings = ("--strategies", "smebu", "--seeds", 1, "--set", f"smebu.rate={rate}")
+        call("submit", suite_file, "--profile", "example-cpu", *settings, "--home", home)
+    said = call("status", "tiny", "--home", home).output.splitlines()
+    assert said[0] == "2 queued"
+    assert said[1].split() == ["zipf-nano", "·", "smebu", "·", "0", "queued", "job", "9", "Priority"]
+    assert " ".join(said[2].split()[1:]) == "queued job 8 of an earlier plan; Priority"
+    call("cancel", "tiny", "--home", home)
+    assert sorted(cancelled[0]) == ["8", "9", "scancel"]
