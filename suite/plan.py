@@ -20,7 +20,7 @@ from strategies import LayerSpec, Strategy
 from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
 from suite.config import AA_SEEDS, AA_SUFFIX, ArmEntry, Suite, UsageError
-from suite.trial import TrialFolder, read_json, write_json
+from suite.trial import TrialFolder, alone, read_json, write_json
 from suite.words import nearest
 from tasks import Task
 
@@ -87,10 +87,11 @@ class Plan:
         """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions."""
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        manifest = joined(read_json(path), self.manifest) if path.exists() else self.manifest
-        order = [task.task for task in self.suite.tasks]
-        manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
-        write_json(path, manifest)
+        with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
+            manifest = joined(read_json(path), self.manifest) if path.exists() else self.manifest
+            order = [task.task for task in self.suite.tasks]
+            manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
+            write_json(path, manifest)
         return path
 
     def write_trial(self, home: Path, trial: Trial) -> TrialFolder:

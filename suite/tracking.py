@@ -7,20 +7,17 @@ same points twice stores them once, because their timestamps come from the trial
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from suite.trial import TrialFolder, read_json, write_json
+from suite.trial import TrialFolder, alone, read_json, write_json
 
 POINTS = 200  # a curve's points in MLflow; the folder has them all
 SYNC_SECONDS = 5.0
@@ -35,6 +32,7 @@ CURVES = (
     "bias_abs_max",
     "bias_step",
 )
+_SHARED = re.compile(r"nfs4?|cifs|smb3|lustre|gpfs|beegfs|ceph|9p|afs|panfs|wekafs|orangefs|fuse\.(?!fuse-overlayfs).*")
 _STATUS = {
     "finished": "FINISHED",
     "diverged": "FINISHED",
@@ -74,11 +72,18 @@ def without_credentials(uri: str) -> str:
     return scheme + address
 
 
-@contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def on_a_network(path: Path, mounts: Path = Path("/proc/mounts")) -> bool:
+    """Whether a path lies on a file system that several machines share; False where there is no table of mounts."""
+    try:
+        table = [line.split() for line in mounts.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return False
+    place = path.resolve()
+    kinds = {
+        Path(point.encode().decode("unicode_escape")): kind for _, point, kind, *_ in table
+    }  # later ones lie on top
+    nearest = next((parent for parent in (place, *place.parents) if parent in kinds), None)
+    return nearest is not None and _SHARED.fullmatch(kinds[nearest]) is not None
 
 
 def thinned(rows: list[dict[str, Any]], steps: int) -> list[dict[str, Any]]:
@@ -119,12 +124,13 @@ class Mirror:
         if self._client is None:
             from mlflow import MlflowClient
 
-            with _only_one(self.home / ".mlflow.lock"):
-                fresh = self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
+            with alone(self.home / ".mlflow.lock"):
+                file = Path(self.uri.removeprefix("sqlite:///"))
+                fresh = self.uri.startswith("sqlite:///") and not file.exists()
                 client = MlflowClient(tracking_uri=self.uri)
                 client.search_experiments(max_results=1)
-                if fresh:
-                    with sqlite3.connect(self.uri.removeprefix("sqlite:///")) as connection:
+                if fresh and not on_a_network(file):  # WAL keeps part of the database in one machine's memory
+                    with sqlite3.connect(file) as connection:
                         connection.execute("PRAGMA journal_mode=WAL")
             self._client = client
         return self._client
@@ -134,7 +140,7 @@ class Mirror:
         found = client.get_experiment_by_name(name)
         if found is not None:
             return found.experiment_id
-        with _only_one(self.home / ".mlflow.lock"):
+        with alone(self.home / ".mlflow.lock"):
             found = client.get_experiment_by_name(name)
             if found is not None:
                 return found.experiment_id
@@ -149,7 +155,7 @@ class Mirror:
         points and adds none.
         """
         client, experiment = self.connect(), self._experiment()
-        with _only_one(self.home / ".mlflow.lock"):
+        with alone(self.home / ".mlflow.lock"):
             found = client.search_runs([experiment], filter_string=f"tags.`{tag}` = '{value}'", max_results=1)
             if found:
                 return found[0].info.run_id, found[0].info.start_time

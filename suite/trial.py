@@ -62,6 +62,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file until the block ends; waits for whoever has it."""
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise OSError(f"{path.parent}: its file system cannot lock ({error.strerror})") from None
+        yield
+
+
 class TrialFolder:
     """`trials/<key>/`."""
 

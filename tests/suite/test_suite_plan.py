@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -147,6 +148,19 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     shorter["tasks"][0]["set"]["rung.steps"] = 6  # other conditions: nothing is mixed
     path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
     assert len(plan.read_json(path)["trials"]) == 1
+
+
+def test_parts_submitted_at_the_same_time_all_join(tiny_suite, home, monkeypatch):
+    def slowly(old, new, joined=plan.joined):
+        time.sleep(0.2)
+        return joined(old, new)
+
+    monkeypatch.setattr(plan, "joined", slowly)
+    path = made(tiny_suite, seeds=[0]).write_manifest(home)
+    parts = [made(tiny_suite, seeds=[seed]) for seed in (1, 2, 3)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: part.write_manifest(home), parts))
+    assert {trial["seed"] for trial in plan.read_json(path)["trials"]} == {0, 1, 2, 3}
 
 
 def test_tasks_keep_the_suites_order_whichever_ran_first(tiny_suite, home):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from suite import config, plan
 from suite.attempt import run_trial
-from suite.tracking import BackgroundMirror, Mirror, flatten, redacted, thinned
+from suite.tracking import BackgroundMirror, Mirror, flatten, on_a_network, redacted, thinned
 from suite.train import Interrupted
 from suite.trial import TrialFolder
 
@@ -33,6 +35,26 @@ def runs(mirror, **tags):
     experiment = client.get_experiment_by_name("equipoise").experiment_id
     query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     return client.search_runs([experiment], filter_string=query)
+
+
+def test_a_path_on_a_file_system_that_machines_share_is_known(tmp_path):
+    (tmp_path / "mounts").write_text(
+        "/dev/vda / ext4 rw 0 0\n"
+        "server:/h /home nfs4 rw 0 0\n"
+        "x /home/me/a\\040b fuse.sshfs rw 0 0\n"
+        "tmpfs /home/tmp tmpfs rw 0 0\n"
+    )
+    places = ("/home/me/mlflow.db", "/home/me/a b/mlflow.db", "/home/tmp/mlflow.db", "/homes/mlflow.db", "/mlflow.db")
+    assert [on_a_network(Path(place), tmp_path / "mounts") for place in places] == [True, True, False, False, False]
+    assert on_a_network(Path("/x"), tmp_path / "no such table") is False
+
+
+@pytest.mark.parametrize(("shared", "mode"), [(False, "wal"), (True, "delete")])
+def test_a_new_database_is_in_wal_mode_on_a_local_disk_only(home, monkeypatch, shared, mode):
+    monkeypatch.setattr("suite.tracking.on_a_network", lambda path: shared)
+    Mirror(home).connect()
+    with sqlite3.connect(home / "mlflow.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == (mode,)
 
 
 def test_a_killed_trial_continues_its_own_run_and_no_point_comes_twice(trial, home):
