@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from results.claims.regions import Region
-from results.claims.values import Value, curves, value_of
+from results.claims.values import Array, Value, curves, value_of
 
 
 class Trial(BaseModel):
@@ -33,6 +33,7 @@ class Trial(BaseModel):
 
 
 Seeds = Mapping[int, Trial]
+Curves = Mapping[str, Array]
 
 
 class _Rule(BaseModel):
@@ -148,7 +149,8 @@ class Trend(Single):
 class Speedup(_Logarithmic):
     """Tokens (or seconds) of `to`'s whole run over those that `of` needs to reach `to`'s final held-out loss.
 
-    Between evaluations the loss is interpolated. A run that never gets there counts as a speedup of 1 / 1.
+    Between evaluations the loss is interpolated. Where `of` never gets there the roles change: what `to` needs to reach
+    the final loss of `of`, over the whole run of `of`, which is at most 1.
     """
 
     kind: Literal["speedup"]
@@ -166,20 +168,29 @@ class Speedup(_Logarithmic):
             if _hardware(first) != _hardware(second) or first.folder is None or second.folder is None:
                 continue
             ahead, behind = curves(first.folder), curves(second.folder)
-            target = value_of("val_loss", second.record, second.folder)
-            if target is not None and "val_loss" in ahead and self.against in ahead and self.against in behind:
-                spent = _reached(ahead[self.against], ahead["val_loss"], target)
-                gains[seed] = math.log(behind[self.against][-1] / spent)
+            if {"val_loss", self.against} <= ahead.keys() & behind.keys():
+                final, goal = (value_of("val_loss", trial.record, trial.folder) for trial in (first, second))
+                gains[seed] = self._gain(ahead, behind, final, goal)
         return gains
 
+    def _gain(self, ahead: Curves, behind: Curves, final: float | None, goal: float | None) -> float:
+        """Logarithm of the speedup; `final` and `goal` are the losses that the two runs end with."""
+        spent = _reached(ahead[self.against], ahead["val_loss"], goal)
+        if spent is not None:
+            return math.log(behind[self.against][-1] / spent)
+        spent = _reached(behind[self.against], behind["val_loss"], final)
+        return 0.0 if spent is None else math.log(spent / ahead[self.against][-1])
 
-def _reached(budget_N: Any, loss_N: Any, target: float) -> float:
-    """The budget at which a loss curve first is down to the target; the whole budget if it never is."""
+
+def _reached(budget_N: Array, loss_N: Array, target: float | None) -> float | None:
+    """The budget at which a loss curve first is down to the target; None if it never is."""
+    if target is None:
+        return None
     there = np.isfinite(loss_N)
     budget, loss = budget_N[there], loss_N[there]
     under = np.flatnonzero(loss <= target)
     if not len(under):
-        return float(budget_N[-1])
+        return None
     index = int(under[0])
     if index == 0 or loss[index - 1] == loss[index]:
         return float(budget[index])

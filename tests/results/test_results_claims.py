@@ -115,8 +115,11 @@ class TestRules:
         assert gain.values(trials) == pytest.approx({0: math.log(40 / 30)})
         against_time = rule(kind="speedup", of="a", to="b", against="seconds", claimed={"at_least": 1})
         assert against_time.values(trials) == pytest.approx({0: math.log(8 / 5)})
-        never = {"a": {0: trial(folder)}, "b": {0: trial(folder, val_loss=1.0)}}
-        assert gain.values(never) == {0: 0.0}
+        # Never down to 1, but the other is down to its 4 at 30 of 40 tokens: slower by as much.
+        slower = {"a": {0: trial(folder, val_loss=4.0)}, "b": {0: trial(folder, val_loss=1.0)}}
+        assert gain.values(slower) == pytest.approx({0: math.log(30 / 40)})
+        neither = {"a": {0: trial(folder, val_loss=2.0)}, "b": {0: trial(folder, val_loss=1.0)}}
+        assert gain.values(neither) == {0: 0.0}
 
     def test_pairs_from_different_hardware_do_not_count(self):
         trials = {"a": {0: trial(x=2.0)}, "b": {0: trial(label="GPU", x=1.0)}}
