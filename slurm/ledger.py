@@ -35,6 +35,10 @@ class Array:
     cancelled: list[int] = field(default_factory=list)
     owner: str = ""  # the suite it was submitted for
 
+    def away(self, cluster: str | None) -> bool:
+        """Whether it is known to be on a cluster other than this one."""
+        return None not in (self.cluster, cluster) and self.cluster != cluster
+
     def element_id(self, index: int) -> str:
         assert self.job_id is not None
         return self.job_id if len(self.elements) == 1 else f"{self.job_id}_{index}"
@@ -61,8 +65,9 @@ class Place:
 
     def away(self, cluster: str | None) -> str:
         """Why a cluster has no say about the job; empty if it is its own, or if either is unknown."""
-        its = self.array.cluster
-        return f"job {self.job_id} is on cluster {its}, and this is cluster {cluster}" if _differ(its, cluster) else ""
+        if not self.array.away(cluster):
+            return ""
+        return f"job {self.job_id} is on cluster {self.array.cluster}, and this is cluster {cluster}"
 
     def failed(self, folder: Path, logs: Path) -> bool:
         """Whether the trial left its `failure.json` in this job, not in one before (by the file system's clock)."""
@@ -118,10 +123,6 @@ def known_jobs(places: Iterable[Place]) -> dict[str, JobState]:
     tokens = {place.job_id: place.array.token for place in places}
     found = states(tokens)
     return {job: said for job, said in found.items() if said.comment is None or tokens[job] in said.comment}
-
-
-def _differ(one: str | None, other: str | None) -> bool:
-    return None not in (one, other) and one != other
 
 
 @contextmanager

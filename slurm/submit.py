@@ -82,7 +82,7 @@ def submit(
     with locked(logs) as ledger:
         cluster = setting("ClusterName")
         _refuse_elsewhere(ledger, {job.key for job in wanted}, cluster)
-        _drop_half_submitted(ledger)
+        _drop_half_submitted(ledger, cluster)
         busy = _busy(ledger, {job.key: job.folder for job in wanted})
         missing = [job for job in wanted if job.key not in busy]
         if not missing:
@@ -102,7 +102,7 @@ def submit(
                 array.job_id = _hand_over(calls, resources, logs, settings)
             except ValueError:  # SLURM may have the array nevertheless: sbatch stops waiting before the controller does
                 with contextlib.suppress(ClusterError):  # no answer: the next submission looks for it
-                    _drop_half_submitted(ledger)
+                    _drop_half_submitted(ledger, cluster)
                 raise
             ledger.save()
             submitted.append(Submission(array.job_id, described.elements, resources, described.script))
@@ -259,20 +259,16 @@ def _active(known: dict[str, JobState], place: Place) -> bool:
     return place.job_id in known and known[place.job_id].active
 
 
-def _drop_half_submitted(ledger: Ledger) -> None:
+def _drop_half_submitted(ledger: Ledger, cluster: str | None) -> None:
     """Arrays without an id are of a submission that ended half-way: cancel what reached SLURM, forget the rest."""
-    lost = {array.token for array in ledger.arrays if array.job_id is None}
+    lost = {array.token for array in ledger.arrays if array.job_id is None and not array.away(cluster)}
     if not lost:
         return
     listed = run(["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A|%k"])
     stray = [job for job, _, token in (line.partition("|") for line in listed.splitlines()) if token in lost]
     if stray:
         run(["scancel", *stray])
-    _forget_half_submitted(ledger)
-
-
-def _forget_half_submitted(ledger: Ledger) -> None:
-    ledger.arrays = [array for array in ledger.arrays if array.job_id is not None]
+    ledger.arrays = [array for array in ledger.arrays if array.token not in lost]
     ledger.save()
     for draft in ledger.path.parent.iterdir():  # submitit names its files after the job once it has one
         if re.fullmatch(r"[0-9a-f]{32}\.pkl|\.submission_file_[0-9a-f]{32}\.sh", draft.name):

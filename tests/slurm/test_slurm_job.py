@@ -131,6 +131,12 @@ def test_a_trial_that_is_done_is_not_started(tmp_path):
     assert not (tmp_path / "trials" / "a" / "attempts.jsonl").exists()
 
 
+def test_a_record_that_the_file_system_hides_for_a_while_is_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("slurm.job.finished", lambda folder: False)  # a network file system's memory
+    assert pack(tmp_path, "a")() == ["a"]
+    assert not (tmp_path / "trials" / "a" / "failure.json").exists()
+
+
 def test_an_entry_that_cannot_be_imported_says_so(tmp_path):
     for entry, words in (("nosuch:run", "No module named 'nosuch'"), ("toy_trial:nosuch", "no attribute 'nosuch'")):
         with pytest.raises(TrialsFailedError):

@@ -86,13 +86,28 @@ def test_cancel_reaches_what_its_owner_submitted_before(campaign, queue, tmp_pat
 
 def test_what_is_on_another_cluster_is_neither_submitted_nor_cancelled(campaign, queue, tmp_path):
     written_down(campaign, Array("t1", [["a"]], {}, "7", "small"))
-    for verb in (campaign.submit, lambda jobs: module.cancel(jobs, campaign.logs)):
-        with pytest.raises(ClusterError, match=r"^job 7 is on cluster small, and this is cluster big; go there, or"):
-            verb(campaign.jobs("a", "b"))
+    told = (ENTRY, campaign.payload, campaign.profile, campaign.logs)
+    jobs = campaign.jobs("a", "b")
+    for verb in (
+        lambda: campaign.submit(jobs),
+        lambda: module.cancel(jobs, campaign.logs),
+        lambda: module.resubmit(jobs, *told),
+    ):
+        with pytest.raises(ClusterError, match=r"^job 7 is on cluster small, and this is cluster big"):
+            verb()
     (campaign.home / "trials" / "a").mkdir(parents=True)
     (campaign.home / "trials" / "a" / "record.json").write_text("{}")
     assert module.cancel(campaign.jobs("a", "b"), campaign.logs) == []
     assert not (tmp_path / "cancelled").exists()
+
+
+def test_what_reached_another_cluster_half_way_is_left_to_it(campaign, queue, fake, tmp_path, monkeypatch):
+    fake("squeue", "printf '5|t1\\n6|t2\\n'")  # numbers and tokens of this cluster
+    monkeypatch.setattr(module, "_hand_over", lambda *_: "42")
+    written_down(campaign, Array("t1", [["x"]], {}, None, "small"), Array("t2", [["y"]], {}, None, "big"))
+    campaign.submit(campaign.jobs("a"))
+    assert (tmp_path / "cancelled").read_text() == "6\n"
+    assert [array.job_id for array in Ledger(campaign.logs).arrays] == [None, "42"]
 
 
 def test_a_submission_is_written_down_with_its_owner_and_old_ledgers_are_read(campaign, queue, monkeypatch):
