@@ -38,7 +38,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
         lines += ["", _below(board, task["name"], floor), ""]
         lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
-        lines += ["", *domains_table(rows)]
+        lines += ["", *parts_table(rows)]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
@@ -165,14 +165,17 @@ def _across(board: Mapping[str, Any]) -> list[str]:
     return table(head, rows)
 
 
-def domains_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Where the differences come from: one column a domain; nothing for a task with one domain."""
-    split = [row for row in rows if row["domains"] and row["delta_loss"]["verdict"] != "baseline"]
+def parts_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the differences come from: a column for training batches and for each domain."""
+    split = [row for row in rows if row["parts"] and row["delta_loss"]["verdict"] != "baseline"]
     if not split:
         return []
-    domains = list(split[0]["domains"])
-    shown = [[named(row), *(interval(*row["domains"][domain].values()) for domain in domains)] for row in split]
-    head = ["Δ loss by domain [95 % CI, unadjusted]", *domains]
+    names = list(split[0]["parts"])
+    shown = [
+        [named(row), *(interval(*row["parts"][name].values()) if name in row["parts"] else "–" for name in names)]
+        for row in split
+    ]
+    head = ["Δ loss on [95 % CI, unadjusted]", *("training batches" if name == "training" else name for name in names)]
     return [*table(head, shown), ""]
 
 

@@ -58,7 +58,7 @@ def row(
         "missing": _count(outcomes, "missing"),
         "val_loss": {"mean": mean, "ci_low": low, "ci_high": high},
         "perplexity": None if mean is None else math.exp(mean),
-        "domains": by_domain(shown, base),
+        "parts": parts(shown, base),
         **measured(shown),
         "tokens_per_second": _median(speed(outcome.record) for outcome in shown if outcome.record),
         "overhead": overhead(shown, reference),
@@ -143,22 +143,23 @@ def speed(record: Mapping[str, Any]) -> float | None:
     return 1000 * measures["tokens"] / measures["steps"] / time if time else None
 
 
-def by_domain(shown: Sequence[Outcome], base: Mapping[int, Outcome]) -> dict[str, dict[str, float | None]] | None:
-    """Paired differences of held-out loss to the baseline, domain by domain; None where a task has one domain.
+def parts(shown: Sequence[Outcome], base: Mapping[int, Outcome]) -> dict[str, dict[str, float | None]] | None:
+    """Where a difference comes from: paired differences to the baseline on training batches and domain by domain.
 
-    Unadjusted: they say where a difference comes from, and carry no verdict.
+    `training` is the loss of the last tenth of training, routed as training routes; the domains are held out, routed as
+    a decoder routes. Unadjusted, and without a verdict. None where records do not say.
     """
-    losses = [(_domains(outcome), _domains(base[outcome.seed])) for outcome in shown if outcome.seed in base]
-    domains = sorted(set.intersection(*(mine.keys() & theirs.keys() for mine, theirs in losses))) if losses else []
-    if len(domains) < 2:
-        return None
+    pairs = [(_parts(outcome), _parts(base[outcome.seed])) for outcome in shown if outcome.seed in base]
+    known = [name for name in pairs[0][0] if all(name in part for pair in pairs for part in pair)] if pairs else []
+    found = {name: mean_interval([mine[name] - theirs[name] for mine, theirs in pairs]) for name in known}
     names = ("mean", "ci_low", "ci_high")
-    found = {domain: mean_interval([mine[domain] - theirs[domain] for mine, theirs in losses]) for domain in domains}
-    return {domain: dict(zip(names, bounds, strict=True)) for domain, bounds in found.items()}
+    return {name: dict(zip(names, bounds, strict=True)) for name, bounds in found.items()} or None
 
 
-def _domains(outcome: Outcome) -> Mapping[str, float]:
-    return ((outcome.record or {}).get("measures") or {}).get("val_loss_by_domain") or {}
+def _parts(outcome: Outcome) -> dict[str, float]:
+    measures = (outcome.record or {}).get("measures") or {}
+    found = {"training": measures.get("train_loss_tail"), **(measures.get("val_loss_by_domain") or {})}
+    return {name: loss for name, loss in found.items() if loss is not None}
 
 
 def _seed(outcome: Outcome, baseline: Mapping[int, Outcome]) -> dict[str, Any]:

@@ -61,20 +61,22 @@ def test_what_stands_beside_a_difference_rests_on_the_same_seeds():
     assert shown["n_seeds"] == 3
 
 
-def test_differences_by_domain_are_paired():
-    def scored(seed, **domains):
+def test_parts_of_a_difference_are_paired():
+    def scored(seed, training, **domains):
         outcome = trial(seed, 10)
-        outcome.record["measures"]["val_loss_by_domain"] = domains
+        outcome.record["measures"] |= {"val_loss_by_domain": domains, "train_loss_tail": training}
         return outcome
 
     arm = {"arm": "arm", "strategy": "arm", "title": "Arm"}
-    mine = [scored(0, code=3.0, plays=5.0), scored(1, code=3.4, plays=6.0)]
-    base = [scored(0, code=3.1, plays=4.0), scored(1, code=3.3, plays=5.0)]
-    found = row(arm, "task", mine, base, [])["domains"]
-    assert found["plays"] == {"mean": 1.0, "ci_low": 1.0, "ci_high": 1.0}
+    mine = [scored(0, 2.5, code=3.0, plays=5.0), scored(1, 2.5, code=3.4, plays=6.0)]
+    base = [scored(0, 3.0, code=3.1, plays=4.0), scored(1, 3.0, code=3.3, plays=5.0)]
+    found = row(arm, "task", mine, base, [])["parts"]
+    assert list(found) == ["training", "code", "plays"]
+    assert found["training"] == {"mean": -0.5, "ci_low": -0.5, "ci_high": -0.5}
+    assert found["plays"]["mean"] == 1.0
     assert found["code"]["mean"] == pytest.approx(0.0)
     assert found["code"]["ci_high"] == pytest.approx(12.7062 * 0.1)  # t(0.975, 1) · sd 0.1·√2 / √2
-    assert row(arm, "task", [trial(0, 10)], [trial(0, 10)], [])["domains"] is None
+    assert row(arm, "task", [trial(0, 10)], [trial(0, 10)], [])["parts"] is None
 
 
 def test_a_cpu_trial_without_its_cpu_time_has_no_speed():
