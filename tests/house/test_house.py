@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -75,6 +76,27 @@ def test_the_first_screen_shows_a_published_board_row_for_row():
     assert len(rows) > 15
     start = published.index(rows[0])
     assert published[start : start + len(rows)] == rows
+
+
+def test_findings_quote_the_published_boards():
+    """Every row with a difference, an interval and a verdict is a row of the board and task that its section names."""
+    number = r"([+−]\d\.\d{3})"
+    quoted, found = set(), {}
+    for line in (ROOT / "docs" / "findings.md").read_text().splitlines():
+        place = re.match(r"`([a-z-]+)`, `([a-z0-9-]+)`", line)
+        if place:
+            path = ROOT / "results" / "published" / place[1] / "leaderboard.json"
+            for row in json.loads(path.read_text())["rows"]:
+                delta = row["delta_loss"]
+                if row["task"] == place[2] and delta["mean"] is not None and delta["ci_low"] is not None:
+                    shown = (f"{delta[key]:+.3f}".replace("-", "−") for key in ("mean", "ci_low", "ci_high"))
+                    found[(place[1], place[2], *shown, delta["verdict"])] = row["title"]
+            here = (place[1], place[2])
+        row = re.match(rf"\| .+? \| {number} \[{number}, {number}\] \| (\w+) \|", line)
+        if row:
+            quoted.add((*here, *row.groups()))
+    assert len(quoted) > 20
+    assert not quoted - found.keys()
 
 
 def test_every_yaml_file_parses():
