@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -21,6 +22,7 @@ SUITES = 2_000
 ARMS = 7  # compared with the baseline: eight strategies in all
 SEEDS = (6, 10, 20)
 MARGINS: tuple[float | None, ...] = (None, 0.0, 0.25, 0.5)
+SPREADS = (1.0, 2.0)  # of the A/A arm, over the sd of an arm's difference
 COVERAGE_SEEDS = (6, 10, 20, 50)
 WRONG = ("better", "worse")
 
@@ -32,6 +34,11 @@ not differ in the mean do not differ in shape either, which is what "the strateg
 have equal means but differences of strong skewness (here 4.4), no test of ten numbers can know: too many verdicts are
 false. A margin of zero is for those who know that their differences are near symmetric; the board warns where a
 verdict rests on a margin under half a standard deviation.
+""".splitlines()
+
+TIES_READING = """\
+So a tie against the default margin is a weaker statement than 5 % of error: read it as "no further from the baseline
+than about the baseline is from itself". A suite that names its margin keeps the promise of the first table.
 """.splitlines()
 
 COVERAGE_READING = """\
@@ -67,6 +74,19 @@ def false_ties(law: str, seeds: int, margin: float = 1.0, suites: int = SUITES) 
     """Share of arms called a tie although their true difference is the margin itself."""
     drawn = draw_suites(LAWS[law], suites, 1, seeds, effect=margin)
     return float(np.mean([suite[0].word == "tie" for suite in drawn.decisions(margin)]))
+
+
+def false_ties_beside_an_estimate(law: str, seeds: int, spread: float = 1.0, suites: int = SUITES) -> float:
+    """The same, where the margin is what a board takes: the A/A arm's spread, known from as many pairs only.
+
+    Args:
+        spread: the true standard deviation of an A/A difference over that of an arm's.
+    """
+    noise = LAWS[law]
+    true = math.sqrt(float((draw_suites(noise, suites, 1, seeds).aa_spread_S ** 2).mean()))  # a sum of its variances
+    drawn = draw_suites(noise, suites, 1, seeds, effect=spread)
+    drawn = replace(drawn, aa_spread_S=drawn.aa_spread_S * spread / true)
+    return float(np.mean([suite[0].word == "tie" for suite in drawn.decisions(None)]))
 
 
 def coverage(law: str, seeds: int, samples: int = SUITES) -> tuple[float, float]:
@@ -135,6 +155,21 @@ def page(suites: int = SUITES) -> str:
     ties = [[LAWS[law].title, *(f"{false_ties(law, n, suites=suites):.1%}" for n in SEEDS)] for law in LAWS]
     lines += table(["Differences", *(f"n = {n}" for n in SEEDS)], ties)
     lines += [
+        "",
+        "A board's default margin is the A/A arm's spread, which as many pairs know only roughly. Share called a *tie*",
+        "where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
+        "",
+    ]
+    estimated = [
+        [LAWS[law].title, f"{spread:g}"]
+        + [f"{false_ties_beside_an_estimate(law, n, spread, suites):.1%}" for n in SEEDS]
+        for law in LAWS
+        for spread in SPREADS
+    ]
+    lines += table(["Differences", "A/A spread, sd", *(f"n = {n}" for n in SEEDS)], estimated)
+    lines += [
+        "",
+        *TIES_READING,
         "",
         "## Coverage of the 95 % intervals",
         "",

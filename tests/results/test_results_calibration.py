@@ -5,7 +5,14 @@ import pytest
 from click.testing import CliRunner
 
 from results import calibration
-from results.calibration import coverage, false_ties, false_verdicts, power, sampling_error
+from results.calibration import (
+    coverage,
+    false_ties,
+    false_ties_beside_an_estimate,
+    false_verdicts,
+    power,
+    sampling_error,
+)
 from results.simulation import LAWS, draw_suites
 
 
@@ -38,13 +45,26 @@ def test_false_verdicts_in_small(law):
     assert false_verdicts(law, 8, [None], suites=200)[0] <= 0.05 + sampling_error(0.05, 200)
 
 
+def test_ties_beside_an_estimated_margin_against_a_simulation_of_its_own():
+    """Two one-sided t tests at 5 % inside ± the standard deviation of six A/A differences, written out."""
+    rng = np.random.default_rng(1)
+    noise, other = rng.normal(size=(2, 4000, 6)) * np.sqrt(0.5)
+    again = rng.normal(size=(4000, 6)) * np.sqrt(0.5)
+    differences, margin = noise - other + 1.0, (again - other).std(1, ddof=1)
+    error = differences.std(1, ddof=1) / np.sqrt(6)
+    quantile = 2.015048  # t(0.95, 5)
+    ties = (differences.mean(1) + quantile * error < margin) & (differences.mean(1) - quantile * error > -margin)
+    assert false_ties_beside_an_estimate("normal", 6, suites=2000) == pytest.approx(ties.mean(), abs=0.02)
+    assert ties.mean() > 0.05
+
+
 def test_the_page_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SEEDS", (6,))
     monkeypatch.setattr(calibration, "COVERAGE_SEEDS", (6,))
     result = CliRunner().invoke(calibration.main, [str(tmp_path / "page.md"), "--suites", "20"])
     assert result.exit_code == 0, result.output
     text = (tmp_path / "page.md").read_text(encoding="utf-8")
-    assert text.count("| normal |") == 4
+    assert text.count("| normal |") == 6
     assert "20 simulated suites" in text
 
 
