@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.pages import headline, render, slug
+from results.pages import headline, render, seeds_run, slug
 from results.plots import board_figures, svg, task_figures
 from results.plots.picture import Picture
 from results.plots.sources import Run, gather
@@ -53,7 +53,7 @@ def write_report(
         variable=svg.variable,
         words=WORDS,
         lost=_lost(board),
-        seeds=sorted({len(row["seeds"]) for row in board["rows"]}),
+        seeds=seeds_run(board["rows"]),
         indicative=any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
         claims=claims or [],
     )

@@ -7,7 +7,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,15 @@ def slug(text: str, taken: set[str] | None = None) -> str:
     if taken is not None:
         taken.add(name)
     return name
+
+
+def seeds_run(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many seeds the rows of a board rest on, and how many were planned: "10", "6 of 10", "6 to 9 of 10"."""
+    planned = max(len(row["seeds"]) for row in rows)
+    run = sorted({row["delta_loss"]["n"] for row in rows})
+    if run == [planned]:
+        return str(planned)
+    return f"{run[0]} of {planned}" if len(run) == 1 else f"{run[0]} to {run[-1]} of {planned}"
 
 
 def headline(task: Mapping[str, Any]) -> str:

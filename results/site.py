@@ -13,7 +13,7 @@ from urllib.parse import quote
 import jinja2
 
 from results.markdown import boards_markdown
-from results.pages import headline, render
+from results.pages import headline, render, seeds_run
 from results.plots import board_figures
 from results.plots.style import arm_styles
 from results.records import load_manifest
@@ -82,7 +82,7 @@ def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path,
         "facts": [
             str(board["hardware"] or "no record yet"),
             f"{board['n_arms']} strategies against {styles[board['baseline']].title}",
-            f"{max(len(row['seeds']) for row in board['rows'])} seeds",
+            f"{seeds_run(board['rows'])} seeds",
             str(board.get("track") or "").replace("-", " "),
         ],
         "tasks": tasks,

@@ -230,6 +230,11 @@ def test_only_known_identifiers_become_links(identifier: str | None, link: str |
     assert pages.citation_link({"identifier": identifier}) == link
 
 
+@pytest.mark.parametrize(("run", "said"), [((10, 10), "10"), ((6, 6), "6 of 10"), ((6, 9), "6 to 9 of 10")])
+def test_a_board_says_how_many_of_its_seeds_have_run(run: tuple[int, int], said: str) -> None:
+    assert pages.seeds_run([{"seeds": [{}] * 10, "delta_loss": {"n": n}} for n in run]) == said
+
+
 @pytest.mark.parametrize(
     ("value", "digits", "shown"),
     [(0.00004, 4, "0.0000"), (-0.00004, 4, "0.0000"), (0.5, 1, "+0.5"), (-1.25, 2, "−1.25"), (None, 4, "–")],
