@@ -126,7 +126,8 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     for description in plan.manifest["tasks"]:
         name = description["name"]
         number = len(seconds_of[name])
-        one = sum(seconds_of[name]) / max(1, number)
+        typical = measured.get((name, None), flops_of.get(name, 0.0) / peak)
+        one = sum(seconds_of[name]) / number if number else typical
         tasks.append(
             {
                 "task": name,

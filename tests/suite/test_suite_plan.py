@@ -198,6 +198,9 @@ def test_a_price_goes_by_what_each_arm_took(tiny_suite, home):
     assert summary["cost"]["seconds"] == pytest.approx(3 * 10.5 + 3 * 100.5 + 5 * 55.5)  # none: as the others' median
     assert summary["tasks"][0]["seconds_per_trial"] == pytest.approx(summary["cost"]["seconds"] / 11)
     assert summary["cost"]["measured"]
+    for trial in whole.trials:
+        write_json(whole.write_trial(home, trial).record, {"timing": {"train_seconds": 7.0}})
+    assert estimate.summarise(whole, home)["tasks"][0]["seconds_per_trial"] == 7.0  # said even where nothing is left
 
 
 def test_a_hundred_thousand_trials_are_planned_in_seconds(tiny_suite, home):
