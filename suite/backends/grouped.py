@@ -14,7 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from suite.backends import fused
 from suite.backends.dispatch import DispatchPlan
+
+
+def _sum_rows(rows_AD: Tensor, row_A: Tensor, k: int) -> Tensor:
+    """out[t] = Σ_k rows[row[t · K + k]]"""
+    if fused.usable(rows_AD):
+        return fused.sum_rows(rows_AD, row_A, k)
+    return rows_AD.index_select(0, row_A).view(-1, k, rows_AD.shape[-1]).sum(1)
 
 
 class _Gather(torch.autograd.Function):
@@ -29,8 +37,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         (row_A,) = ctx.saved_tensors
-        grad_AD = grads[0].index_select(0, row_A)
-        return grad_AD.view(-1, ctx.k, grad_AD.shape[-1]).sum(1), None, None, None
+        return _sum_rows(grads[0], row_A, ctx.k), None, None, None
 
 
 class _Combine(torch.autograd.Function):
@@ -39,7 +46,7 @@ class _Combine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows_AD: Tensor, token_A: Tensor, row_A: Tensor, k: int) -> Tensor:
         ctx.save_for_backward(token_A)
-        return rows_AD.index_select(0, row_A).view(-1, k, rows_AD.shape[-1]).sum(1)
+        return _sum_rows(rows_AD, row_A, k)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -61,12 +68,16 @@ class _GatedSwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, in_AF: Tensor, gate_A: Tensor) -> Tensor:
         ctx.save_for_backward(in_AF, gate_A)
+        if fused.usable(in_AF):
+            return fused.swiglu(in_AF, gate_A)
         a_AF, b_AF = in_AF.chunk(2, dim=-1)
         return F.silu(a_AF).mul_(b_AF).mul_(gate_A[:, None])
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         in_AF, gate_A = ctx.saved_tensors
+        if fused.usable(in_AF):
+            return fused.swiglu_backward(in_AF, gate_A, grads[0])
         grad_in_AF, grad_gate_A = torch.empty_like(in_AF), torch.empty_like(gate_A)
         rows = _chunk_rows(in_AF)
         parts = (tensor.split(rows) for tensor in (in_AF, gate_A, grads[0], grad_in_AF, grad_gate_A))
