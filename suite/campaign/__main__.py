@@ -15,7 +15,7 @@ PARTS = {  # in the order in which they run; what a later sitting repeats comes 
     "parity": "grouped and MegaBlocks against the reference: outputs and gradients, both precisions, skewed loads",
     "layer": "tokens/s of one MoE layer beside MegaBlocks' own, a dense twin and bare products",
     "step": "tokens/s of whole steps, what each strategy adds, how often the host waits",
-    "profile": "where the device's time goes in a step, kernel by kernel",
+    "profile": "where the device's time goes in a step, operation by operation",
     "packing": "tokens/s of several trials on one accelerator",
     "tests": "the tests that need an accelerator",
     "board": "the suite gpu-board, as far as the time goes; finished trials are kept",
