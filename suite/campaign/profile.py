@@ -59,13 +59,7 @@ def run(campaign: Campaign) -> bool:
     ledger.note("`busy` is the time in kernels over the time of a step without the profiler.")
     columns = ["rung", "strategy", "backend", "ms", "kernel_ms", "busy", "kernels"]
     shown = [
-        {
-            "rung": row["rung"],
-            "strategy": row["strategy"],
-            "backend": row["backend"],
-            "operation": name,
-            "ms a step": ms,
-        }
+        {key: row[key] for key in ("rung", "strategy", "backend")} | {"operation": name, "ms a step": milliseconds}
         for row in ledger.rows
         for name, milliseconds in row.get("longest", {}).items()
     ]
