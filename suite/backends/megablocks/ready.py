@@ -8,11 +8,12 @@ from functools import cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
+from types import ModuleType
 from typing import Any
 
 import torch
 
-from suite.backends.megablocks import torch_gmm, torch_ops
+from suite.backends.megablocks import built, torch_gmm, torch_ops
 
 OPS, GMM = "megablocks_ops", "grouped_gemm"
 STAND_INS = {OPS: "torch-ops", GMM: "torch-gmm"}  # as labels name them
@@ -29,20 +30,21 @@ def prepare() -> frozenset[str]:
     """Import MegaBlocks. Returns the extensions that a stand-in replaces.
 
     Raises:
-        ValueError: a package is missing, an extension is broken, or Triton was imported too early to be interpreted.
+        ValueError: a package is missing, an extension or a build is broken, or Triton was imported too early to be
+            interpreted.
     """
     interpreted = not torch.cuda.is_available()
     if interpreted:
         _interpret()
-    replaced = frozenset(name for name in STAND_INS if interpreted or not _works(name))
+    build = None if interpreted else built.load()
+    replaced = frozenset(name for name in STAND_INS if build is None and (interpreted or not _works(name)))
+    if build is not None:
+        sys.modules[OPS] = built.extension(build)
+        _put_gmm(build.gg_ops, build.gg_backend)
     if OPS in replaced:
         sys.modules[OPS] = torch_ops
     if GMM in replaced:
-        package = module_from_spec(ModuleSpec(GMM, loader=None, is_package=True))
-        for part in ("ops", "backend"):
-            setattr(package, part, torch_gmm)
-            sys.modules[f"{GMM}.{part}"] = torch_gmm
-        sys.modules[GMM] = package
+        _put_gmm(torch_gmm, torch_gmm)
     try:
         kernels = import_module("megablocks.backend.kernels")
         for name in ("megablocks.ops", "megablocks.layers.dmoe", "stk.ops"):
@@ -61,9 +63,20 @@ def module(name: str) -> Any:
 
 
 def labels(*extensions: str) -> tuple[str, ...]:
-    """What stands in for these extensions, as labels name it."""
+    """What stands in for these extensions, as labels name it; `built` for a ready-made build of them."""
     replaced = prepare()
+    if isinstance(getattr(sys.modules[OPS], "built", None), str):
+        return ("built",)
     return tuple(STAND_INS[name] for name in extensions if name in replaced)
+
+
+def _put_gmm(ops: ModuleType, backend: ModuleType) -> None:
+    """Have `grouped_gemm.ops` and `grouped_gemm.backend` be these."""
+    package = module_from_spec(ModuleSpec(GMM, loader=None, is_package=True))
+    for part, held in (("ops", ops), ("backend", backend)):
+        setattr(package, part, held)
+        sys.modules[f"{GMM}.{part}"] = held
+    sys.modules[GMM] = package
 
 
 def _works(name: str) -> bool:
