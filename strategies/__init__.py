@@ -1,7 +1,8 @@
 """Load-balancing strategies: one file per rule, and what a rule of your own needs to import."""
 
-from strategies.biased import BiasedSelection, BiasStrategy
-from strategies.contract import (
+from strategies.families.biased import BiasedSelection, BiasStrategy
+from strategies.families.learned import TopKStrategy
+from strategies.framework.contract import (
     REDRAWN,
     Balances,
     Knob,
@@ -13,8 +14,7 @@ from strategies.contract import (
     Strategy,
     Waived,
 )
-from strategies.learned import TopKStrategy
-from strategies.router import LinearRouter, choose, count, gates, probabilities, score
+from strategies.framework.router import LinearRouter, choose, count, gates, probabilities, score
 
 __all__ = [
     "REDRAWN",

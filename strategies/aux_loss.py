@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
-from strategies.learned import TopKStrategy
-from strategies.router import count, probabilities
-from strategies.terms import sequence_balance
+from strategies.families.learned import TopKStrategy
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
+from strategies.framework.router import count, probabilities
+from strategies.framework.terms import sequence_balance
 
 
 class AuxLoss(TopKStrategy):

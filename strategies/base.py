@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from strategies.assignment import balanced_assignment
-from strategies.contract import Balances, LayerSpec, Paper, RouteContext, Routing, Strategy
-from strategies.router import LinearRouter, RouterInit, choose, gates, score
+from strategies.framework.contract import Balances, LayerSpec, Paper, RouteContext, Routing, Strategy
+from strategies.framework.router import LinearRouter, RouterInit, choose, gates, score
 
 
 class Base(Strategy):

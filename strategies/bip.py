@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing, Strategy
-from strategies.histogram import histogram, quantile
-from strategies.router import LinearRouter, choose, gates, score
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing, Strategy
+from strategies.framework.histogram import histogram, quantile
+from strategies.framework.router import LinearRouter, choose, gates, score
 
 
 class Bip(Strategy):

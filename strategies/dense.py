@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from strategies.contract import LayerSpec, RouteContext, Routing, Strategy, Waived
+from strategies.framework.contract import LayerSpec, RouteContext, Routing, Strategy, Waived
 
 
 class Dense(Strategy):

@@ -10,9 +10,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from strategies.contract import Balances, Knob, Paper, RouteContext, Routing
-from strategies.router import choose, gates, score
-from strategies.threshold import ThresholdStrategy
+from strategies.families.threshold import ThresholdStrategy
+from strategies.framework.contract import Balances, Knob, Paper, RouteContext, Routing
+from strategies.framework.router import choose, gates, score
 
 
 class ExpertChoice(ThresholdStrategy):

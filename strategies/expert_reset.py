@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.aux_loss import AuxLoss
-from strategies.contract import REDRAWN, LayerSpec, Reset
+from strategies.framework.contract import REDRAWN, LayerSpec, Reset
 
 ROUNDING = 1e-9  # a round ends at the step it is computed to end at, whichever way the quotient was rounded
 

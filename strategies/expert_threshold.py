@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
-from strategies.threshold import ThresholdStrategy
+from strategies.families.threshold import ThresholdStrategy
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
 
 
 class ExpertThreshold(ThresholdStrategy):

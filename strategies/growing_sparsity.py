@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from strategies.aux_loss import AuxLoss
-from strategies.contract import LayerSpec, RouteContext, Routing
-from strategies.router import choose, gates, score
+from strategies.framework.contract import LayerSpec, RouteContext, Routing
+from strategies.framework.router import choose, gates, score
 
 ROUNDING = 1e-9  # a stage ends at the step it is computed to end at, whichever way the quotient was rounded
 

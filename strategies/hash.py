@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from strategies.contract import LayerSpec, Paper, RouteContext, Routing, Strategy, Waived
+from strategies.framework.contract import LayerSpec, Paper, RouteContext, Routing, Strategy, Waived
 
 BIGRAM_ROWS = 1 << 16  # bigrams share this many rows; collisions are one more hash
 PRIME = (1 << 31) - 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from strategies.contract import Waived
-from strategies.learned import TopKStrategy
+from strategies.families.learned import TopKStrategy
+from strategies.framework.contract import Waived
 
 
 class NoBalancing(TopKStrategy):

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.biased import BiasedSelection
-from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
-from strategies.histogram import histogram, quantile
-from strategies.router import gates, score
+from strategies.families.biased import BiasedSelection
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
+from strategies.framework.histogram import histogram, quantile
+from strategies.framework.router import gates, score
 
 
 class Quantile(BiasedSelection):

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strategies.contract import Knob, LayerSpec, Paper, RouteContext, Routing, Strategy, Waived
-from strategies.router import LinearRouter, count
+from strategies.framework.contract import Knob, LayerSpec, Paper, RouteContext, Routing, Strategy, Waived
+from strategies.framework.router import LinearRouter, count
 
 SMALLEST, LARGEST = 1e-30, 1e30  # λ moves by factors: at zero or infinity it could never come back
 

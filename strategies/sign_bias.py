@@ -10,8 +10,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from strategies.biased import BiasStrategy
-from strategies.contract import Knob, Paper
+from strategies.families.biased import BiasStrategy
+from strategies.framework.contract import Knob, Paper
 
 
 class SignBias(BiasStrategy):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.contract import Knob, Paper, RouteContext, Routing, Waived
-from strategies.learned import TopKStrategy
+from strategies.families.learned import TopKStrategy
+from strategies.framework.contract import Knob, Paper, RouteContext, Routing, Waived
 
 
 class SimBal(TopKStrategy):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.contract import Balances, Knob, Paper, RouteContext, Routing
-from strategies.learned import TopKStrategy
-from strategies.router import choose, gates, score
+from strategies.families.learned import TopKStrategy
+from strategies.framework.contract import Balances, Knob, Paper, RouteContext, Routing
+from strategies.framework.router import choose, gates, score
 
 EPSILON = 1e-8  # Megatron's
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strategies.biased import BiasStrategy
-from strategies.contract import Knob, LayerSpec, Paper
+from strategies.families.biased import BiasStrategy
+from strategies.framework.contract import Knob, LayerSpec, Paper
 
 
 class Smebu(BiasStrategy):

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing, Strategy
-from strategies.router import LinearRouter, RouterInit, choose, count, gates, score
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing, Strategy
+from strategies.framework.router import LinearRouter, RouterInit, choose, count, gates, score
 
 
 class StableMoE(Strategy):

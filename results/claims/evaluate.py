@@ -8,8 +8,8 @@ from typing import Any
 from results.claims.ledger import Claim
 from results.claims.regions import Located
 from results.claims.rules import Seeds, Single, Trial
-from results.power import MIN_SEEDS
 from results.records import Outcome, Records
+from results.statistics.power import MIN_SEEDS
 
 WORDS = {
     "reproduced": "every figure lies where the claim puts it, by its interval and by the exact test",

@@ -12,8 +12,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from results.claims.rules import Rule, Single, parts
-from results.power import MIN_SEEDS
 from results.records import nearest
+from results.statistics.power import MIN_SEEDS
 
 
 class _Strict(BaseModel):

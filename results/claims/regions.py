@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, model_validator
 from scipy.special import stdtrit
 
-from results.power import ALPHA, smallest_p
-from results.statistics import sign_flip_p
+from results.statistics.estimates import sign_flip_p
+from results.statistics.power import ALPHA, smallest_p
 
 
 class Region(BaseModel):

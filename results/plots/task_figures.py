@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from results.expert_parallel import sweep
 from results.plots import balance, biases, curves, devices, loads
 from results.plots.aggregate import few_seeds
 from results.plots.picture import Picture, picture, spoken
 from results.plots.sources import MAX_SEEDS, Evidence
 from results.plots.style import OVERLAY, ArmStyle
+from results.statistics.expert_parallel import sweep
 
 READINGS = {"zero_in_window": "no token in a window", "below_1_percent": "load < 1 %", "functional": "functionally"}
 DEVICES = tuple(2**power for power in range(11))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from strategies.bench.floor import noise_floor
 from strategies.bench.source import VOCABULARY, Drift, Recorded, Synthetic, layer
-from strategies.contract import RouteContext, Strategy
+from strategies.framework.contract import RouteContext, Strategy
 
 BALANCED = 0.5  # the MaxVio below which a router counts as balanced
 TAIL = 0.2  # share of the steps that the tail's measures are over

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from strategies.contract import LayerSpec, RouteContext, Strategy
+from strategies.framework.contract import LayerSpec, RouteContext, Strategy
 
 Drift = Literal["static", "drifting", "shift"]
 

@@ -12,7 +12,7 @@ import torch
 
 from strategies.conformance.lab import Lab, take_step
 from strategies.conformance.rule import Broken, NotApplicable
-from strategies.contract import Waived
+from strategies.framework.contract import Waived
 
 BATCHES = 8
 LEARNING_RATE = 3e-3

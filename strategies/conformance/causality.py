@@ -21,7 +21,7 @@ from strategies.conformance.lab import (
     take_step,
 )
 from strategies.conformance.rule import Broken
-from strategies.contract import LayerSpec, Strategy
+from strategies.framework.contract import LayerSpec, Strategy
 
 
 def evaluates_purely(lab: Lab) -> None:

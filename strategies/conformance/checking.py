@@ -11,7 +11,7 @@ import torch
 from strategies.conformance.lab import Lab
 from strategies.conformance.rule import Broken, NotApplicable, Outcome, Rule, locate, locate_error
 from strategies.conformance.rules import RULES
-from strategies.contract import Strategy
+from strategies.framework.contract import Strategy
 
 
 def check(

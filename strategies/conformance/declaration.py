@@ -15,7 +15,7 @@ from torch import Tensor
 
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
 from strategies.conformance.rule import Broken
-from strategies.contract import Balances, Knob, LayerSpec, Paper, Routing, Score, Strategy, Waived
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Routing, Score, Strategy, Waived
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from strategies.conformance.lab import PHASES, Batch, Lab, experts_of, route, task_loss
 from strategies.conformance.rule import Broken
-from strategies.contract import LayerSpec, Routing, Strategy
+from strategies.framework.contract import LayerSpec, Routing, Strategy
 
 ROUNDING = 1e-7  # what remains of a gradient that cancels, as that of a single normalised gate
 

@@ -28,7 +28,7 @@ from strategies.conformance.lab import (
 )
 from strategies.conformance.ranks import Ranks
 from strategies.conformance.rule import Broken
-from strategies.contract import Strategy
+from strategies.framework.contract import Strategy
 
 STEPS = 3
 ROUNDING = 1e-5  # sums over micro-batches and ranks may be taken in another order

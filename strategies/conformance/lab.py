@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from strategies.conformance.rule import Broken, NotApplicable
-from strategies.contract import LayerSpec, RouteContext, Routing, Strategy
+from strategies.framework.contract import LayerSpec, RouteContext, Routing, Strategy
 
 WIDTH = 32
 VOCABULARY = 128

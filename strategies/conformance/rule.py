@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from strategies.contract import Strategy
+from strategies.framework.contract import Strategy
 
 if TYPE_CHECKING:
     from strategies.conformance.lab import Lab

@@ -12,12 +12,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from suite import config
 from suite.campaign import mps
 from suite.campaign.ledger import Campaign
-from suite.plan import Plan, make_plan, states
-from suite.runner import Runner
-from suite.trial import read_json
+from suite.planning import config
+from suite.planning.plan import Plan, make_plan, states
+from suite.running.runner import Runner
+from suite.storage.trial import read_json
 
 KEPT = ("trial.json", "record.json", "curves.parquet", "load.npz")
 ARCHIVE_BYTES = 15 * 2**20  # of finished trials in one archive, about

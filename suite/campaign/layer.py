@@ -21,7 +21,7 @@ from suite import backends
 from suite.campaign.ledger import Campaign, Ledger
 from suite.campaign.loads import routing as draw_routing
 from suite.campaign.machine import DTYPES, interleaved
-from suite.model import MoELayer, SwiGLU
+from suite.training.model import MoELayer, SwiGLU
 from tasks.ladder import derive
 
 Step = Callable[[], Any]

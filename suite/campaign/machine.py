@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from suite import provenance
+from suite.storage import provenance
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

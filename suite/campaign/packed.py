@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from suite.distributed import World
-from suite.train import Interrupted, Training
-from suite.trial import TrialFolder
+from suite.storage.trial import TrialFolder
+from suite.training.distributed import World
+from suite.training.trainer import Interrupted, Training
 
 WARM_UP = 10  # steps
 

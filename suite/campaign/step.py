@@ -16,7 +16,7 @@ from suite import backends
 from suite.campaign.ledger import Campaign, Ledger
 from suite.campaign.machine import synchronise
 from suite.campaign.training import open_training, take_steps
-from suite.train import Training
+from suite.training.trainer import Training
 
 
 def host_waits(step: Callable[[], Any], device: torch.device) -> int | None:

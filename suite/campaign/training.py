@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import tasks
-from suite import config
-from suite.distributed import World
-from suite.plan import make_plan
-from suite.train import Training
-from suite.trial import TrialFolder
+from suite.planning import config
+from suite.planning.plan import make_plan
+from suite.storage.trial import TrialFolder
+from suite.training.distributed import World
+from suite.training.trainer import Training
 
 
 def make_trial(home: Path, rung: dict[str, Any], strategy: str, **suite: Any) -> TrialFolder:

@@ -127,7 +127,7 @@ def new() -> None:
 def new_strategy(name: str, folder: str) -> None:
     """Write NAME.py, a working bias rule to edit, and its test. It passes `equipoise check` as it is."""
     from strategies import registry
-    from strategies.new import write_strategy
+    from strategies.registry.new import write_strategy
 
     files = write_strategy(name, folder, registry.available())
     for file in files:

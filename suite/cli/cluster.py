@@ -21,7 +21,7 @@ from suite.cli.options import (
 )
 from suite.cli.reporting import manifest_of
 
-ENTRY = "suite.job:run"
+ENTRY = "suite.running.job:run"
 
 
 def profile_option(function: Any) -> Any:
@@ -46,7 +46,7 @@ def override_option(function: Any) -> Any:
 
 def load_profile(name: str, settings: tuple[str, ...]) -> Any:
     from slurm import profiles
-    from suite.config import overrides
+    from suite.planning.config import overrides
 
     return profiles.load(name, overrides(settings))
 
@@ -115,7 +115,7 @@ def submit(
     import tasks
     from slurm import logs_of
     from slurm.submit import submit as hand_over
-    from suite.config import expand
+    from suite.planning.config import expand
 
     profile = load_profile(profile_name, profile_settings)
     folder = resolve_home(home)

@@ -13,7 +13,7 @@ KINDS = ("strategies", "tasks", "rungs", "suites", "claims", "backends")
 
 def strategy_rows() -> list[dict[str, Any]]:
     from strategies import registry
-    from suite.plan import facts
+    from suite.planning.plan import facts
 
     return [{"name": name, **facts(cls)} for name, cls in registry.available().items()]
 
@@ -40,7 +40,7 @@ def task_rows() -> list[dict[str, Any]]:
 
 
 def rung_rows() -> list[dict[str, Any]]:
-    from suite.estimate import gpu_hours, memory, training_flops
+    from suite.planning.estimate import gpu_hours, memory, training_flops
     from tasks import catalog
 
     return [
@@ -64,7 +64,7 @@ def rung_rows() -> list[dict[str, Any]]:
 
 
 def suite_rows() -> list[dict[str, Any]]:
-    from suite import config
+    from suite.planning import config
 
     rows = []
     for name in config.names():

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from suite import home as home_folder
+from suite.storage import home as home_folder
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -85,7 +85,7 @@ def selected(
 ) -> tuple[Any, dict[str, Any], list[str], list[str], dict[str, str]]:
     """The suite with its overrides, task overrides, arms, tasks, and where plug-ins came from."""
     from strategies import registry
-    from suite import config
+    from suite.planning import config
 
     sources: dict[str, str] = {}
     for file in plugins:
@@ -105,7 +105,7 @@ def selected(
 
 def planned(suite_name: str, seeds: str | None = None, home: Path | None = None, **selection: Any) -> Any:
     """The plan that the selection options describe."""
-    from suite import plan
+    from suite.planning import plan
 
     suite, task_settings, arms, only_tasks, sources = selected(suite_name, **selection)
     return plan.make_plan(suite, task_settings, arms, only_tasks, parse_seeds(seeds), sources, home)
@@ -116,6 +116,6 @@ def resolve_home(home: str | None, write: bool = True) -> Path:
 
 
 def print_json(value: Any) -> None:
-    from suite.trial import plain
+    from suite.storage.trial import plain
 
     click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))

@@ -13,13 +13,13 @@ import click
 from suite.cli.options import home_option, json_option, print_json, resolve_home
 
 if TYPE_CHECKING:
-    from suite.plan import Plan
+    from suite.planning.plan import Plan
 
 
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
-    from suite import config
+    from suite.planning import config
     from suite.words import nearest
 
     if not (home / "suites" / f"{suite}.json").is_file() and suite.startswith((config.CLAIM, config.TUNE)):
@@ -63,8 +63,8 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
     \b
       equipoise compare smebu sign_bias
     """
-    from results import compare as comparison
     from results import records
+    from results.boards import compare as comparison
 
     if len(arms) < 2:
         raise ValueError("compare: expected at least two arms, such as `equipoise compare smebu sign_bias`")
@@ -110,7 +110,7 @@ def report(
       equipoise report quick
       equipoise report standard-cpu --publish results/published
     """
-    from results.markdown import leaderboard_markdown
+    from results.pages.markdown import leaderboard_markdown
 
     if out and publish:
         raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
@@ -141,8 +141,8 @@ def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board. A
     tuned board brings the losses that its settings were chosen by.
     """
-    from results import site
-    from suite import tune
+    from results.pages import site
+    from suite.planning import tune
 
     choice = tune.choice_behind(home, manifest["suite"])
     if choice is not None:
@@ -165,7 +165,7 @@ def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
     """The board into MLflow, where there is one; a server's trouble is a remark, not a failure."""
     import os
 
-    from suite.tracking import Mirror, redacted
+    from suite.running.tracking import Mirror, redacted
 
     if not (os.environ.get("MLFLOW_TRACKING_URI") or (home / "mlflow.db").exists()):
         return
@@ -179,8 +179,10 @@ def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
 
 def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: str | None) -> dict[str, Any]:
     """All forms of a board under `target`. Returns the board."""
-    from results import html, leaderboard, markdown, records
-    from suite.trial import now, write_json
+    from results import records
+    from results.boards import leaderboard
+    from results.pages import html, markdown
+    from suite.storage.trial import now, write_json
 
     target.mkdir(parents=True, exist_ok=True)
     board = leaderboard.build(manifest, records.collect(manifest, home / "trials"), hardware=hardware, generated=now())
@@ -197,8 +199,8 @@ def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: s
 @home_option
 def sync(suites: tuple[str, ...], home: str | None) -> None:
     """Send MLflow what it has not received: all suites under the home, or those named. Safe to repeat."""
-    from suite.tracking import Mirror, redacted
-    from suite.trial import TrialFolder
+    from suite.running.tracking import Mirror, redacted
+    from suite.storage.trial import TrialFolder
 
     folder = resolve_home(home)
     names = suites or tuple(sorted(file.stem for file in (folder / "suites").glob("*.json")))
@@ -238,8 +240,8 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
       equipoise claims smebu-momentum-matters
     """
     from results import claims as ledger
-    from results import site
-    from suite.trial import write_json
+    from results.pages import site
+    from suite.storage.trial import write_json
 
     folder = resolve_home(home, write=False)
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
@@ -275,6 +277,6 @@ def verdict_on(claim: Any, home: Path) -> dict[str, Any]:
 
 def plan_of(claim: Any, home: Path) -> Plan:
     """The trials that a testable claim rests on."""
-    from suite import config, plan
+    from suite.planning import config, plan
 
     return plan.make_plan(config.load(f"{config.CLAIM}{claim.id}"), home=home)

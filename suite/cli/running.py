@@ -21,7 +21,7 @@ MIRROR_PATIENCE = 60.0  # seconds to let MLflow catch up once the trials are don
 def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None) -> None:
     """Fetch, verify and tokenise the corpora of tasks, ahead of time (on a cluster: on the login node)."""
     import tasks
-    from suite.config import overrides
+    from suite.planning.config import overrides
 
     chosen = [tasks.load(name, overrides(settings)) for name in names]
     cache = resolve_home(home) / "cache"
@@ -37,7 +37,7 @@ def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None)
 @home_option
 def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
     """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
-    from suite import config, estimate
+    from suite.planning import config, estimate
 
     folder = resolve_home(home)
     summaries: list[dict[str, Any]] = []
@@ -79,7 +79,7 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
     after another), or `tune:SUITE`, those that tune a suite's arms: `equipoise tune SUITE` runs them here and then
     chooses.
     """
-    from suite import config
+    from suite.planning import config
 
     folder = resolve_home(home)
     failed = False
@@ -101,9 +101,9 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
 def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
     """Prepare corpora, run what has no record, mirror it. Returns the runner's outcome."""
     import tasks
-    from suite import progress
-    from suite.runner import Runner
-    from suite.tracking import BackgroundMirror, redacted
+    from suite.running import progress
+    from suite.running.runner import Runner
+    from suite.running.tracking import BackgroundMirror, redacted
 
     cache = folder / "cache"
     for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
@@ -146,7 +146,7 @@ def print_finished(made: Any, folder: Path) -> None:
     """One JSON object a line for each trial with a record."""
     import json
 
-    from suite.trial import read_json
+    from suite.storage.trial import read_json
 
     for trial in made.trials:
         trial_folder = made.folder(folder, trial)
@@ -184,9 +184,9 @@ def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str |
       equipoise tune standard-cpu
       equipoise run standard-cpu --set track=tuned
     """
-    from suite import plan as planning
-    from suite import tune as tuning
     from suite.cli.options import parse_seeds, selected
+    from suite.planning import plan as planning
+    from suite.planning import tune as tuning
 
     folder = resolve_home(home)
     chosen, task_settings, arms, only_tasks, sources = selected(
@@ -225,9 +225,9 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
       equipoise reproduce standard-cpu/smebu/mix-bench
     """
     import tasks
-    from suite import reproduce as again
-    from suite.attempt import run_trial
-    from suite.trial import read_json
+    from suite.running import reproduce as again
+    from suite.running.attempt import run_trial
+    from suite.storage.trial import read_json
 
     board, found = again.find_row(row, Path(boards) if boards else again.published_folder())
     seeds = {entry["seed"]: entry["trial_key"] for entry in found["seeds"]}

@@ -14,7 +14,7 @@ from statistics import median
 import pytest
 import torch
 
-from suite.memory import keep_freed_memory
+from suite.training.memory import keep_freed_memory
 
 sys.path.append(str(Path(__file__).parents[1] / "results"))  # its synthetic records, for the report's benchmark
 

@@ -27,9 +27,10 @@ import torch
 
 import tasks
 from strategies import RouteContext, registry
-from suite import backends, optim
-from suite.memory import keep_freed_memory
-from suite.model import Transformer
+from suite import backends
+from suite.training import optimizers
+from suite.training.memory import keep_freed_memory
+from suite.training.model import Transformer
 from tasks import Rung
 
 Step = Callable[[torch.Tensor], None]
@@ -46,7 +47,7 @@ def ours(rung: Rung, strategy: str) -> Step:
     cls = registry.get(strategy)
     load = backends.get("grouped").load()
     model = Transformer(rung, lambda spec: registry.build(cls, spec), load, 0, torch.ones(rung.vocab_size))
-    optimizer = optim.build(model, rung)
+    optimizer = optimizers.build(model, rung)
     context = RouteContext(sequence_length=rung.sequence_length)
 
     def step(batch: torch.Tensor) -> None:

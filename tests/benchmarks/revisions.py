@@ -20,7 +20,7 @@ import sys, time, torch
 import tasks
 from strategies import RouteContext, registry
 from suite import backends, memory, optim
-from suite.model import Transformer
+from suite.training.model import Transformer
 
 task, strategy, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from turns import ratio, take_turns
 
-from suite.muon import Muon
+from suite.training.muon import Muon
 
 EXPERTS, WIDTH, EXPERT_WIDTH = 64, 128, 88  # the micro rung's
 

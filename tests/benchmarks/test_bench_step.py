@@ -18,8 +18,8 @@ import torch
 import trainings
 from turns import ratio, take_turns
 
-from suite.evaluate import evaluate
-from suite.train import FLUSH_EVERY
+from suite.training.evaluate import evaluate
+from suite.training.trainer import FLUSH_EVERY
 
 STRATEGIES = ("none", "aux_loss", "sign_bias", "smebu", "stable_moe", "base")
 RUNGS = ("nano", pytest.param("bench", marks=pytest.mark.slow))

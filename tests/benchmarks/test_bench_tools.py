@@ -19,10 +19,11 @@ import torch
 import trainings
 from synthetic_records import write_suite
 
-from suite import checkpoint, config, plan
 from suite.cli.reporting import write_report
-from suite.train import FLUSH_EVERY
-from suite.trial import Journal
+from suite.planning import config, plan
+from suite.storage.trial import Journal
+from suite.training import checkpoint
+from suite.training.trainer import FLUSH_EVERY
 
 REFERENCE = "interpreter"
 LAYERS, EXPERTS = 4, 64

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from strategies import RouteContext, Strategy
-from suite import backends, config, optim, plan
-from suite.distributed import World
-from suite.model import MoELayer
-from suite.train import FLUSH_EVERY, Training
+from suite import backends
+from suite.planning import config, plan
+from suite.training import optimizers
+from suite.training.distributed import World
+from suite.training.model import MoELayer
+from suite.training.trainer import FLUSH_EVERY, Training
 
 # one domain with text's vocabulary; warm-up short enough to be over, the end of training too far to be seen
 SYNTHETIC = {"corpus.domains": 1, "rung.vocab_size": 1024, "rung.steps": 10_000, "rung.warmup_steps": 5}
@@ -93,7 +95,7 @@ def bare_steps(training: Training) -> Callable[[], None]:
                 layer.start_step()
             layer.strategy.schedule(training.step / rung.steps)
         for group in optimizer.param_groups:
-            group["lr"] = optim.learning_rate(rung, training.step)
+            group["lr"] = optimizers.learning_rate(rung, training.step)
         objective = model.loss(torch.from_numpy(tokens_BS), context)
         for layer in training.layers:
             for value in layer.losses.values():

@@ -15,13 +15,13 @@ import yaml
 from click.testing import CliRunner
 from test_slurm_interruptions import processes
 
-from suite import config, plan
-from suite.attempt import run_trial
 from suite.cli import cluster as verbs
 from suite.cli import main
-from suite.home import resolve
-from suite.tracking import Mirror
-from suite.trial import read_json
+from suite.planning import config, plan
+from suite.running.attempt import run_trial
+from suite.running.tracking import Mirror
+from suite.storage.home import resolve
+from suite.storage.trial import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

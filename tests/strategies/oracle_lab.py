@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from strategies import registry
-from strategies.contract import LayerSpec, RouteContext
+from strategies.framework.contract import LayerSpec, RouteContext
 
 SIZES = [(4, 1), (4, 2), (16, 1), (16, 4), (64, 2), (64, 8), (256, 4), (256, 8)]
 SCORES = ["sigmoid", "softmax", "sqrt_softplus"]

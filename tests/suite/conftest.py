@@ -29,14 +29,14 @@ TINY = {
 @pytest.fixture(autouse=True)
 def _plugins_of_its_own(monkeypatch):
     """A plug-in that a test loads is gone when the test ends: no test depends on those before it."""
-    from strategies import registry
+    from strategies.registry import lookup
 
-    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    monkeypatch.setattr(lookup, "_plugins", dict(lookup._plugins))
 
 
 @pytest.fixture
 def tiny_suite():
-    """Parsed YAML of a tiny suite; tests change it and hand it to `suite.config.parse`."""
+    """Parsed YAML of a tiny suite; tests change it and hand it to `suite.planning.config.parse`."""
     return {
         "suite": "tiny",
         "title": "a tiny suite",
@@ -58,6 +58,6 @@ def suite_file(tiny_suite, tmp_path: Path):
 
 @pytest.fixture
 def home(tmp_path: Path):
-    from suite.home import resolve
+    from suite.storage.home import resolve
 
     return resolve(str(tmp_path / "home"))

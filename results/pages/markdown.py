@@ -1,0 +1,229 @@
+"""The leaderboard as Markdown, for people, and as CSV, for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results.statistics.verdict import WORDS
+
+COLUMNS = (
+    "#",
+    "Strategy",
+    "Δ loss vs baseline [95 % CI]",
+    "Verdict",
+    "Loss",
+    "n",
+    "MaxVio global",
+    "MaxVio batch",
+    "Dead",
+    "Overflow 1.25",
+    "Tokens/s",
+    "Overhead",
+)
+SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
+
+
+def leaderboard_markdown(board: Mapping[str, Any]) -> str:
+    """One table per task, what the columns mean, the A/A arm, the summary over tasks and every warning."""
+    lines = [f"# {cell(board['title'])}", "", _facts(board), ""]
+    lines += [line for warning in board["warnings"] for line in (f"> {cell(warning)}", "")]
+    for task in board["tasks"]:
+        rows = [row for row in board["rows"] if row["task"] == task["name"]]
+        lines += [f"## {cell(task.get('title') or task['name'])}", ""]
+        lines += table(COLUMNS, [_row(row) for row in rows])
+        floors = [row["noise_floor"] for row in rows if row["noise_floor"]]
+        floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
+        lines += ["", _below(board, task["name"], floor), ""]
+        lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
+        lines += ["", *parts_table(rows)]
+    if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
+        lines += ["## Across tasks", "", *_across(board), ""]
+    lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
+    lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
+    lines += ["- On a CPU both it and *tokens/s* go by CPU time; – where trials did not note theirs."]
+    lines += ["- *n*: pairs of seeds behind the difference; all other columns rest on the same seeds."]
+    lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
+    lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
+    return "\n".join(lines)
+
+
+def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """The boards in short, for whoever reads them as text.
+
+    Args:
+        boards: each with its folder below the one that this text lies in.
+    """
+    lines = ["# Published boards", ""]
+    for folder, board in boards:
+        lines += [f"## {cell(board['title'])}", "", f"{_facts(board)} · [whole board]({folder}/leaderboard.md)", ""]
+        for task in board["tasks"]:
+            rows = [row for row in board["rows"] if row["task"] == task["name"]]
+            lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
+            lines += [*table(SHORT, [_short(row) for row in rows]), ""]
+    return "\n".join(lines)
+
+
+def leaderboard_csv(board: Mapping[str, Any]) -> str:
+    """One line per row; nested fields become columns such as `delta_loss.mean`; lists are left out."""
+    flat = [_flat(row) for row in board["rows"]]
+    seen = list(dict.fromkeys(name for row in flat for name in row))
+    nested = {name.split(".")[0] for name in seen if "." in name}  # a field that is null in one row, nested in another
+    names = [name for name in seen if name not in nested]
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: _inert(value) for name, value in row.items()} for row in flat])
+    return out.getvalue()
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return lines + ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
+
+
+def _facts(board: Mapping[str, Any]) -> str:
+    parts = [f"Suite `{board['suite']}`", f"protocol {board['protocol_version']}", str(board.get("track") or "")]
+    parts += [str(board["hardware"] or "no record yet"), f"baseline `{board['baseline']}`"]
+    parts += [f"made {board['generated']}"] if board.get("generated") else []
+    return cell(" · ".join(part for part in parts if part))
+
+
+def _short(row: Mapping[str, Any]) -> list[str]:
+    return [
+        *_compared(row),
+        row["delta_loss"]["verdict"] + (f" ({row['diverged']} diverged)" if row["diverged"] else ""),
+        str(row["delta_loss"]["n"]),
+        number(row["max_vio_global"], 2),
+        number(row["max_vio_batch"], 2),
+        percent(row["dead_experts"]),
+    ]
+
+
+def _compared(row: Mapping[str, Any]) -> list[str]:
+    delta = row["delta_loss"]
+    return [
+        "–" if row["rank"] is None else str(row["rank"]),
+        named(row),
+        interval(delta["mean"], delta["ci_low"], delta["ci_high"]) if delta["verdict"] != "baseline" else "0",
+    ]
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    return [
+        *_compared(row),
+        row["delta_loss"]["verdict"] + _failures(row),
+        number(row["val_loss"]["mean"], 4),
+        str(row["delta_loss"]["n"]),
+        number(row["max_vio_global"], 3),
+        number(row["max_vio_batch"], 3),
+        percent(row["dead_experts"]),
+        percent((row["overflow"] or {}).get("1.25")),
+        "–" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
+        "–" if row["overhead"] is None else f"{row['overhead']:+.1%}",
+    ]
+
+
+def _failures(row: Mapping[str, Any]) -> str:
+    counts = [f"{row[kind]} {kind}" for kind in ("diverged", "failed", "missing") if row[kind]]
+    return f" ({', '.join(counts)})" if counts else ""
+
+
+def _said(row: Mapping[str, Any]) -> str:
+    words = row["delta_loss"]["words"] if row["delta_loss"]["verdict"] != "baseline" else ""
+    return ". ".join(part.rstrip(".") for part in (words, row["note"] or "") if part)
+
+
+def _below(board: Mapping[str, Any], task: str, floor: Mapping[str, Any] | None) -> str:
+    said = [f"Margin ±{board['margins'][task]:.4g} nats/token."]
+    if board["aa"]:
+        aa = board["aa"]["tasks"][task]
+        shown = interval(aa["mean"], aa["ci_low"], aa["ci_high"])
+        said.append(f"Baseline against itself (A/A, n = {aa['n']}): {shown}, sd {number(aa['sd'], 4)}.")
+    if floor:
+        pairs = [f"{name} {number(value, 3)}" for name, value in floor.items()]
+        said.append(f"Noise floor of MaxVio: {', '.join(pairs)}.")
+    return " ".join(said)
+
+
+def _across(board: Mapping[str, Any]) -> list[str]:
+    summary = board["across_tasks"]
+    titles = {row["arm"]: row["title"] for row in board["rows"]}
+    order = sorted(summary["arms"].items(), key=lambda item: (item[1]["mean_rank"] is None, item[1]["mean_rank"] or 0))
+    rows = [
+        [
+            str(titles.get(arm, arm)),
+            interval(entry["mean_rank"], entry["rank_low"], entry["rank_high"], 2),
+            interval(entry["improvement"], entry["improvement_low"], entry["improvement_high"], 2),
+        ]
+        for arm, entry in order
+    ]
+    head = ("Strategy", "Mean rank [95 % bootstrap]", "Probability of improvement [95 % bootstrap]")
+    return table(head, rows)
+
+
+def parts_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Where the differences come from: a column for training batches and for each domain."""
+    split = [row for row in rows if row["parts"] and row["delta_loss"]["verdict"] != "baseline"]
+    if not split:
+        return []
+    names = list(split[0]["parts"])
+    shown = [
+        [named(row), *(interval(*row["parts"][name].values()) if name in row["parts"] else "–" for name in names)]
+        for row in split
+    ]
+    head = ["Δ loss on [95 % CI, unadjusted]", *("training batches" if name == "training" else name for name in names)]
+    return [*table(head, shown), ""]
+
+
+def number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
+
+
+def interval(mean: float | None, low: float | None, high: float | None, digits: int = 4) -> str:
+    """`mean [low, high]`, signed; what is not known is left out."""
+    if mean is None:
+        return "–"
+    sign = "+" if digits == 4 else ""
+    if low is None or high is None:
+        return f"{mean:{sign}.{digits}f}"
+    return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+
+
+def cell(text: str) -> str:
+    """Text that can neither leave its table cell nor become a tag or a link."""
+    for mark, harmless in (("|", "\\|"), ("<", "&lt;"), ("](", "]\\(")):
+        text = text.replace(mark, harmless)
+    return " ".join(text.split())
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _inert(value: Any) -> Any:
+    """A spreadsheet would run a text that begins like a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A row's title, with what a reader must know before comparing its loss."""
+    marks = [
+        mark
+        for mark, said in (("not causal in training", row["causal"] is False), ("variable FLOPs", row["variable_k"]))
+        if said
+    ]
+    return str(row["title"]) + (f" ({', '.join(marks)})" if marks else "")

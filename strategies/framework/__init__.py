@@ -1,0 +1,1 @@
+"""What every rule stands on: the contract, the router, and auxiliary terms."""

@@ -1,0 +1,57 @@
+"""A digest of a rule's code, so that editing the rule gives its trials new keys."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from strategies.framework.contract import Strategy
+
+
+def source_digest(cls: type[Strategy]) -> str:
+    """SHA-256 over the code a rule is made of, comments, docstrings and layout left out.
+
+    That is every module defining a class between `cls` and `Strategy`, and every module of `strategies` they import,
+    directly or not. The contract itself is not part of a rule: what it changes, it changes for all.
+    """
+    base = inspect.getmodule(Strategy)
+    waiting = [inspect.getmodule(ancestor) for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]]
+    sources: dict[str, str] = {}
+    while waiting:
+        module = waiting.pop()
+        if module is None or module is base or module.__name__ in sources:
+            continue
+        tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
+        waiting += _own_imports(tree)
+        sources[module.__name__] = ast.unparse(_bare(tree))
+    # A plug-in's module name depends on where its file lies; its code doesn't.
+    return hashlib.sha256("\0".join(sorted(sources.values())).encode()).hexdigest()
+
+
+def _own_imports(tree: ast.Module) -> list[ModuleType | None]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]  # a name, or a module
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    # The package itself only passes names on.
+    return [sys.modules.get(name) for name in names if name.startswith("strategies.")]
+
+
+def _bare(tree: ast.Module) -> ast.Module:
+    """The tree without docstrings (parsing already dropped the comments)."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if (
+                isinstance(first, ast.Expr)
+                and isinstance(first.value, ast.Constant)
+                and isinstance(first.value.value, str)
+            ):
+                node.body = node.body[1:] or [ast.Pass()]
+    return tree

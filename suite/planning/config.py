@@ -1,0 +1,283 @@
+"""Suites: what is compared, on what, how often. YAML in, checked against the models below.
+
+A suite is data. Whatever it says that can change a trial's numbers ends up in the trial's key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from suite.words import nearest
+
+SUITES = Path(__file__).parents[1] / "suites"
+AA_SUFFIX = "-aa"
+CLAIM = "claims:"
+EVERY_CLAIM = "claims"
+TUNE = "tune:"
+RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
+AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
+TUNE_SEEDS = 200_000
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose numbers are those people write: 1e-4 is one, 12:30:00 is none."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$|^[-+]?\.(?:inf|Inf)$|^\.(?:nan|NaN)$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def read_yaml(text: str) -> Any:
+    """A YAML value."""
+    return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain values only
+
+
+class UsageError(ValueError):
+    """Something the caller asked for that cannot be: one line that names the key, the value and what was expected."""
+
+
+def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
+    """A pydantic error as one line: key, value, what was expected, nearest valid key."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    if first["type"] == "extra_forbidden":
+        last = str(first["loc"][-1])
+        expected = sorted(model.model_fields) if len(first["loc"]) == 1 else sorted(ArmEntry.model_fields)
+        return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
+    shown = "" if first["type"] == "missing" else f" {first['input']!r}:"
+    return f"{where}: {key}:{shown} {first['msg']}"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ArmEntry(_Strict):
+    """One line of `strategies:`. A bare name stands for `{strategy: name}`."""
+
+    strategy: str
+    arm: str | None = None  # how tables call it; the strategy's name unless said
+    set: dict[str, Any] = Field(default_factory=dict)  # parameters, by name
+    terms: dict[str, float] = Field(default_factory=dict)  # auxiliary terms that combine with any strategy
+    task: dict[str, Any] = Field(default_factory=dict)  # overrides of the task for this arm only (ablations)
+    note: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"strategy": value} if isinstance(value, str) else value
+
+    @field_validator("arm")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        if value is not None and (not value or any(c in value for c in "/\\\n\r\0") or value.startswith(".")):
+            raise ValueError("an arm's name may not be empty, start with a dot or hold slashes")
+        return value
+
+    @property
+    def name(self) -> str:
+        return self.arm or self.strategy
+
+
+class TaskEntry(_Strict):
+    """One line of `tasks:`. A bare name stands for `{task: name}`."""
+
+    task: str
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"task": value} if isinstance(value, str) else value
+
+
+class Suite(_Strict):
+    """A suite's file."""
+
+    suite: str
+    title: str
+    hypothesis: str | None = None  # what the suite is to find out, written down before it runs
+    tasks: list[TaskEntry] = Field(min_length=1)
+    strategies: list[ArmEntry] = Field(min_length=1)
+    seeds: int | list[int] = 10
+    baseline: str  # the arm every other is compared with
+    control: str | None = None  # the arm overhead is measured against; null: the baseline
+    aa: bool = True  # run the baseline a second time with seeds of its own: the noise floor
+    margin: float | None = None  # practical margin in nats/token; null: the A/A arm's spread sets it
+    track: Literal["as-published", "tuned"] = "as-published"
+    tune_seeds: int = 2
+    backend: str = "grouped"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 1  # of one trial on a CPU: fixed, because it can change the last bits
+    digest: str = ""  # of the file, filled in by `load`
+    changed: dict[str, Any] = Field(default_factory=dict)  # by `--set` since then, which the board says
+
+    @field_validator("seeds")
+    @classmethod
+    def _some_seeds(cls, value: int | list[int]) -> int | list[int]:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("expected at least one seed")
+        if isinstance(value, list) and (not value or len(set(value)) != len(value) or min(value) < 0):
+            raise ValueError("expected distinct seeds of 0 or more")
+        return value
+
+    @field_validator("margin")
+    @classmethod
+    def _a_width(cls, value: float | None) -> float | None:
+        if value is not None and not 0 <= value < float("inf"):
+            raise ValueError("expected a width in nats/token of 0 or more, or null")
+        return value
+
+    @field_validator("threads", "tune_seeds")
+    @classmethod
+    def _positive(cls, value: int) -> int:
+        if value < 1:
+            raise ValueError("expected 1 or more")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Suite:
+        names = [arm.name for arm in self.strategies]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"strategies: {doubled[0]!r} is there twice; give one of them an `arm` name of its own")
+        if self.baseline not in names:
+            raise ValueError(f"baseline: {self.baseline!r} is not an arm{nearest(self.baseline, names)}")
+        if self.control is not None and self.control not in names:
+            raise ValueError(f"control: {self.control!r} is not an arm{nearest(self.control, names)}")
+        tasks = [entry.task for entry in self.tasks]
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(
+                f"tasks: {max(tasks, key=tasks.count)!r} is there twice; cross it with arms' `task` instead"
+            )
+        return self
+
+    @property
+    def seed_list(self) -> list[int]:
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+
+def names() -> list[str]:
+    """The suites that come with Equipoise."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def find(name_or_path: str) -> Path:
+    """The file of a suite: a shipped name, or a path ending in .yaml."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(f"suite: no file {name_or_path!r}")
+        return path
+    if name_or_path not in names():
+        raise UsageError(
+            f"suite: {name_or_path!r} is unknown; expected one of {', '.join(names())}, claims:ID or a .yaml file"
+            + nearest(name_or_path, names())
+        )
+    return SUITES / f"{name_or_path}.yaml"
+
+
+def parse(data: Any, where: str, digest: str = "") -> Suite:
+    """A suite from parsed YAML; `where` names it in errors."""
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: expected a mapping with the keys {', '.join(Suite.model_fields)}")
+    try:
+        return Suite.model_validate({**data, "digest": digest})
+    except ValidationError as error:
+        raise UsageError(explain(error, where, Suite)) from None
+
+
+def expand(name: str) -> list[str]:
+    """The suites a name stands for: `claims` is every claim that can be tested, all else is itself."""
+    if name != EVERY_CLAIM:
+        return [name]
+    from results import claims
+
+    return [f"{CLAIM}{claim.id}" for claim in claims.load_all() if claim.trials is not None]
+
+
+def load(name_or_path: str) -> Suite:
+    """Read and check a suite: a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or
+    `tune:SUITE`, those that tune a suite's arms.
+
+    Raises:
+        UsageError: unknown name, broken YAML, unknown key, wrong type, impossible value.
+    """
+    if name_or_path.startswith(CLAIM):
+        from results import claims
+
+        claim = claims.get(name_or_path.removeprefix(CLAIM))
+        return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
+    if name_or_path.startswith(TUNE):
+        from suite.planning.tune import tuning_suite
+
+        return tuning_suite(load(name_or_path.removeprefix(TUNE)))
+    path = find(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; expected a suite's YAML") from None
+    try:
+        data = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
+
+
+def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`a.b=c` from the command line; values are YAML, so 3 is a number and [1, 2] a list."""
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as rung.steps=50 or smebu.rate=0.001")
+        try:
+            settings[key] = read_yaml(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--set {key}: {value!r} is not a YAML value") from None
+    return settings
+
+
+def apply_overrides(suite: Suite, settings: Mapping[str, Any]) -> tuple[Suite, dict[str, Any]]:
+    """Apply `--set`: suite keys by name, `ARM.parameter`, and the rest (`rung.…`, `corpus.…`) for the tasks.
+
+    Returns the changed suite and the task overrides.
+    """
+    data = suite.model_dump(exclude={"digest", "changed"})
+    task_settings: dict[str, Any] = {}
+    arms = {arm["arm"] or arm["strategy"]: arm for arm in data["strategies"]}
+    for key, value in settings.items():
+        head, dot, rest = key.partition(".")
+        if head in ("rung", "corpus") and dot:
+            task_settings[key] = value
+        elif head in arms and dot:
+            section = "terms" if rest.startswith("terms.") else "set"
+            arms[head][section][rest.removeprefix("terms.")] = value
+        elif not dot and head in data and head not in ("suite", "tasks", "strategies", "digest", "changed"):
+            data[head] = value
+        else:
+            words = ["rung.…", "corpus.…", *(f"{arm}.…" for arm in arms), *data]
+            raise UsageError(f"--set {key}: unknown key{nearest(key, words)}; expected one of {', '.join(words)}")
+    changed = {key: value for key, value in settings.items() if key not in RUNTIME}
+    data["changed"] = {**suite.changed, **changed}
+    return parse(data, "--set", suite.digest), task_settings

@@ -1,0 +1,361 @@
+"""From a suite to its trials: resolved configurations, keys, manifest. Starts nothing.
+
+A key is a hash of a hash: the arm and the task are hashed once, then each seed, so that 100,000 trials take seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import log
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import tasks
+from strategies import LayerSpec, Strategy
+from strategies import registry as strategy_registry
+from suite import NUMERICS, PROTOCOL, backends
+from suite.planning.config import AA_SEEDS, AA_SUFFIX, ArmEntry, Suite, UsageError
+from suite.storage.trial import TrialFolder, alone, read_json, write_json
+from suite.words import nearest
+from tasks import Task
+
+TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run: what it is a cell of, and everything that can change its numbers."""
+
+    arm: str
+    task: str
+    seed: int  # pairs it with the other arms' trials
+    key: str
+    cell: Cell = field(repr=False, compare=False)
+    config_seed: int = 0  # what it really draws from; the A/A arm's differs from `seed`
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The content of `trial.json`."""
+        config = {**self.cell.config, "seed": self.config_seed}
+        return {
+            "schema": 1,
+            "trial_key": self.key,
+            "config": config,
+            "facts": self.cell.facts,
+            "task": self.cell.task.model_dump(mode="json"),
+            "plugins": self.cell.plugins,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm on a task: all its trials but for the seed."""
+
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    plugins: list[str]
+    digest: str
+    task: Task
+
+    def key(self, seed: int) -> str:
+        return hashlib.sha256(f"{self.digest}/{seed}".encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A suite's trials in the order in which they run, and the manifest that ties them together."""
+
+    suite: Suite
+    trials: list[Trial]
+    manifest: dict[str, Any]
+
+    def folder(self, home: Path, trial: Trial) -> TrialFolder:
+        return TrialFolder(home / "trials" / trial.key)
+
+    def write_manifest(self, home: Path) -> Path:
+        """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions."""
+        path = home / "suites" / f"{board_name(self.suite)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
+            manifest = joined(read_json(path), self.manifest) if path.exists() else self.manifest
+            order = [task.task for task in self.suite.tasks]
+            manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
+            write_json(path, manifest)
+        return path
+
+    def write_trial(self, home: Path, trial: Trial) -> TrialFolder:
+        """Make the trial's folder and its definition, unless they are there."""
+        folder = self.folder(home, trial)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        known = read_json(folder.trial) if folder.trial.exists() else {}
+        if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
+            write_json(folder.trial, {**known, **trial.definition})
+        return folder
+
+
+def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The new manifest, with the arms and trials that the old one has beside it if their conditions are the same."""
+    own = ("arms", "trials", "aa_arm")
+    names = {task["name"] for task in new["tasks"]}
+    kept_tasks = [task for task in old["tasks"] if task["name"] not in names]
+    shared = [task for task in old["tasks"] if task["name"] in names]
+    same = all(old.get(key) == new[key] for key in new if key not in (*own, "tasks"))
+    if not same or any(task not in new["tasks"] for task in shared):
+        return new
+    arms = {arm["arm"]: arm for arm in [*old["arms"], *new["arms"]]}
+    redone = {arm["arm"] for arm in old["arms"] if arms[arm["arm"]]["config"] != arm["config"]}
+    trials = {
+        (trial["arm"], trial["task"], trial["seed"]): trial
+        for trial in [*(trial for trial in old["trials"] if trial["arm"] not in redone), *new["trials"]]
+    }
+    return new | {
+        "arms": list(arms.values()),
+        "tasks": [*kept_tasks, *new["tasks"]],
+        "trials": list(trials.values()),
+        "aa_arm": new["aa_arm"] or old["aa_arm"],
+    }
+
+
+def board_name(suite: Suite) -> str:
+    """The two tracks of a suite are two boards."""
+    return f"{suite.suite}{TUNED}" if suite.track == "tuned" else suite.suite
+
+
+def facts(cls: type[Strategy]) -> dict[str, Any]:
+    """What tables say about a strategy."""
+    return {
+        "title": cls.title,
+        "paper": asdict(cls.paper) if cls.paper else None,
+        "causal": cls.causal,
+        "variable_k": cls.variable_k,
+        "knob": {"parameter": cls.knob.parameter, "grid": list(cls.knob.grid)} if cls.knob else None,
+    }
+
+
+def resolve_device(device: str) -> str:
+    """ "auto" is the accelerator where there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Mapping[str, str]) -> Cell:
+    """Resolve an arm on a task; every mistake in either is a UsageError that names it."""
+    cls = strategy_registry.get(arm.strategy)
+    settings = strategy_registry.make_config(cls, arm.set)
+    rung = task.rung
+    spec = LayerSpec(
+        width=rung.width,
+        num_experts=rung.experts,
+        top_k=rung.top_k,
+        vocab_size=rung.vocab_size,
+        score=rung.score,
+        token_counts_V=torch.ones(rung.vocab_size),  # the real counts come with the corpus
+    )
+    try:
+        strategy_registry.build(cls, spec, settings, arm.terms)
+    except ValueError as error:
+        raise UsageError(f"strategy {arm.name} on task {task.name}: {error}") from None
+    config = {
+        "strategy": {
+            "name": cls.name,
+            "config": strategy_registry.config_dict(settings),
+            "terms": dict(sorted(arm.terms.items())),
+            "source": strategy_registry.source_digest(cls),
+        },
+        "task": task.resolved(),
+        "backend": suite.backend,
+        "precision": suite.precision,
+        "device": device,
+        "threads": suite.threads,
+        "numerics": NUMERICS,
+    }
+    own = [plugins[cls.name]] if cls.name in plugins else []
+    return Cell(config, facts(cls), own, digest(config), task)
+
+
+def make_plan(
+    suite: Suite,
+    task_settings: Mapping[str, Any] | None = None,
+    only_arms: Sequence[str] = (),
+    only_tasks: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    plugins: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> Plan:
+    """All trials of a suite, or of a part of it, interleaved so that machine drift touches all arms alike.
+
+    Args:
+        task_settings: overrides for every task (`rung.…`, `corpus.…`).
+        only_arms, only_tasks, seeds: the part; empty means all. A name in `only_arms` that the suite does not list
+            but that is a known strategy is added with its defaults.
+        plugins: strategy name → file it was loaded from.
+        home: where a tuned track finds what tuning chose.
+    """
+    if suite.track == "tuned":
+        from suite.planning import tune
+
+        if home is None:
+            raise UsageError("track: tuned needs a home, where tuning wrote its choice")
+    backends.get(suite.backend)
+    device = resolve_device(suite.device)
+    arms = choose_arms(suite, only_arms)
+    entries = [entry for entry in suite.tasks if not only_tasks or entry.task in only_tasks]
+    unknown = sorted(set(only_tasks) - {entry.task for entry in suite.tasks})
+    if unknown:
+        known = [entry.task for entry in suite.tasks]
+        raise UsageError(
+            f"--tasks: {unknown[0]!r} is not in suite {suite.suite}{nearest(unknown[0], known)}; "
+            f"it has {', '.join(known)}"
+        )
+    seed_list = list(dict.fromkeys(seeds)) or suite.seed_list
+    trials: list[Trial] = []
+    described: list[dict[str, Any]] = []
+    aa = suite.aa and any(arm.name == suite.baseline for arm in arms)
+    for entry in entries:
+        task = tasks.load(entry.task, {**entry.set, **(task_settings or {})})
+        described.append(describe_task(task))
+        cells: list[tuple[str, Cell, int]] = []
+        for arm in arms:
+            arm_task = tasks.load(entry.task, {**entry.set, **arm.task, **(task_settings or {})}) if arm.task else task
+            if suite.track == "tuned" and home is not None:
+                arm = arm.model_copy(update={"set": {**arm.set, **tune.tuned_settings(home, suite, arm, entry.task)}})
+            cell = make_cell(suite, arm, arm_task, device, plugins or {})
+            cells.append((arm.name, cell, 0))
+            if aa and arm.name == suite.baseline:
+                cells.append((arm.name + AA_SUFFIX, cell, AA_SEEDS))
+        for index, seed in enumerate(seed_list):
+            for name, cell, offset in interleaved(cells, index):
+                trials.append(Trial(name, task.name, seed, cell.key(seed + offset), cell, seed + offset))
+    if len(entries) > 1:  # seeds outermost: a suite cut short has whole pairs on every task
+        order = {seed: index for index, seed in enumerate(seed_list)}
+        trials.sort(key=lambda trial: order[trial.seed])
+    return Plan(suite, trials, manifest(suite, arms, described, trials, aa))
+
+
+def interleaved(cells: list[Any], index: int) -> list[Any]:
+    """The arms' order for the seed of that index: turned by one each second seed, and there and back.
+
+    A worker's first trial, and whatever else runs on the machine at the time, then falls on every arm alike.
+    """
+    turn = index // 2 % len(cells)
+    turned = cells[turn:] + cells[:turn]
+    return turned[::-1] if index % 2 else turned
+
+
+def choose_arms(suite: Suite, only: Sequence[str]) -> list[ArmEntry]:
+    """The arms asked for; unlisted strategies join with their defaults."""
+    if not only:
+        return list(suite.strategies)
+    by_name = {arm.name: arm for arm in suite.strategies}
+    chosen = []
+    for name in dict.fromkeys(only):
+        if name not in by_name and name not in strategy_registry.available():
+            words = [*by_name, *strategy_registry.available()]
+            raise UsageError(
+                f"--strategies: {name!r} is neither an arm of {suite.suite} nor a strategy{nearest(name, words)}"
+            )
+        chosen.append(by_name.get(name) or ArmEntry(strategy=name))
+    return chosen
+
+
+def describe_task(task: Task) -> dict[str, Any]:
+    """A task as manifests carry it."""
+    rung = task.rung
+    return {
+        "name": task.name,
+        "title": task.title,
+        "rung": rung.name,
+        "steps": rung.steps,
+        "tokens": rung.tokens,
+        "experts": rung.experts,
+        "top_k": rung.top_k,
+        "uniform_loss": log(rung.vocab_size),
+        "parameters": rung.parameters(),
+        "flops_per_token": rung.flops_per_token,
+    }
+
+
+def manifest(
+    suite: Suite, arms: Iterable[ArmEntry], described: list[dict[str, Any]], trials: list[Trial], aa: bool
+) -> dict[str, Any]:
+    """What ties trials to a suite (docs/formats.md)."""
+    rows = []
+    ran = {(trial.arm, trial.task): trial.cell.config["strategy"]["config"] for trial in trials}
+    for arm in arms:
+        cls = strategy_registry.get(arm.strategy)
+        settings = strategy_registry.config_dict(strategy_registry.make_config(cls, arm.set))
+        if suite.track == "tuned" and cls.knob is not None:  # one value per task
+            parameter = cls.knob.parameter
+            values = {task["name"]: ran[arm.name, task["name"]][parameter] for task in described}
+            settings[parameter] = values if len(set(values.values())) > 1 else next(iter(values.values()))
+        rows.append(
+            {
+                "arm": arm.name,
+                "strategy": cls.name,
+                **facts(cls),
+                "config": settings,
+                "terms": arm.terms,
+                "note": arm.note,
+            }
+        )
+        if aa and arm.name == suite.baseline:
+            rows.append({**rows[-1], "arm": arm.name + AA_SUFFIX, "note": "the baseline again, with seeds of its own"})
+    return {
+        "schema": 1,
+        "suite": board_name(suite),
+        "title": suite.title,
+        "hypothesis": suite.hypothesis,
+        "protocol_version": PROTOCOL,
+        "protocol_digest": suite.digest,
+        "changed": suite.changed,
+        "baseline": suite.baseline,
+        "control": suite.control,
+        "aa_arm": suite.baseline + AA_SUFFIX if aa else None,
+        "margin": suite.margin,
+        "track": suite.track,
+        "tasks": described,
+        "arms": rows,
+        "trials": [{"arm": t.arm, "task": t.task, "seed": t.seed, "trial_key": t.key} for t in trials],
+    }
+
+
+def states(plan: Plan, home: Path) -> dict[str, str]:
+    """key → done | diverged | failed | started | new, from the folders alone."""
+    found: dict[str, str] = {}
+    root = home / "trials"
+    present = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
+    for trial in plan.trials:
+        if trial.key in found:
+            continue
+        if trial.key not in present:
+            found[trial.key] = "new"
+            continue
+        folder = plan.folder(home, trial)
+        if folder.done:
+            found[trial.key] = "done"
+        elif folder.failure.exists():
+            found[trial.key] = "failed"
+        else:
+            found[trial.key] = "started" if folder.attempts.exists() else "new"
+    return found
+
+
+def failure_line(folder: TrialFolder) -> str:
+    """Why a trial failed, in one line."""
+    if not folder.failure.exists():
+        return "ended without a word (killed?)"
+    failure = read_json(folder.failure)
+    message = str(failure.get("message", "")).splitlines()
+    return f"{failure.get('error')}: {message[0] if message else ''}"

@@ -1,0 +1,158 @@
+"""The tuned track: every strategy's one knob over its own grid, equal budgets, seeds that no board ever reports.
+
+A tuning run is an ordinary suite with an arm per grid value. What it chose is written down with all the losses it
+chose from, and the tuned track of the same suite reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from strategies import registry
+from suite.planning.config import TUNE_SEEDS, ArmEntry, Suite, UsageError, parse
+from suite.planning.plan import TUNED, Plan
+from suite.storage.trial import now, read_json, write_json
+
+SEPARATOR = "@"
+
+
+def tuning_suite(suite: Suite) -> Suite:
+    """The suite's arms that have a knob, once for each value of its grid.
+
+    Raises:
+        UsageError: no arm has a knob, or the grids differ in length (budgets would not be equal).
+    """
+    arms: list[dict[str, Any]] = []
+    lengths: dict[str, int] = {}
+    for arm in suite.strategies:
+        knob = registry.get(arm.strategy).knob
+        if knob is None:
+            continue
+        lengths[arm.name] = len(knob.grid)
+        for value in knob.grid:
+            entry = arm.model_dump()
+            arms.append({**entry, "arm": f"{arm.name}{SEPARATOR}{value:g}", "set": {**arm.set, knob.parameter: value}})
+    if not arms:
+        raise UsageError(f"tune: no arm of suite {suite.suite} has a knob")
+    if len(set(lengths.values())) > 1:
+        raise UsageError(f"tune: the grids differ in length ({lengths}); equal budgets need equal grids")
+    data = suite.model_dump(exclude={"digest"}) | {
+        "suite": f"{suite.suite}-tuning",
+        "title": f"Tuning of {suite.suite}: one knob per strategy, {suite.tune_seeds} seeds of its own",
+        "strategies": arms,
+        "seeds": [TUNE_SEEDS + index for index in range(suite.tune_seeds)],
+        "baseline": arms[0]["arm"],
+        "control": None,
+        "aa": False,
+        "track": "as-published",
+    }
+    return parse(data, f"tuning of {suite.suite}", suite.digest)
+
+
+def path(home: Path, suite: str) -> Path:
+    """Where a suite's choice is written."""
+    return home / "tuning" / f"{suite}.json"
+
+
+def choice_behind(home: Path, board: str) -> Path | None:
+    """The file of the choice that a board rests on: None unless the board is of the tuned track."""
+    return path(home, board.removesuffix(TUNED)) if board.endswith(TUNED) else None
+
+
+def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
+    """For each arm and task the grid value with the lowest mean held-out loss; a value that diverged is out.
+
+    Written to `tuning/<suite>.json` with every loss it chose from.
+
+    Raises:
+        RuntimeError: a trial has no record yet.
+    """
+    losses: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    for trial in plan.trials:
+        folder = plan.folder(home, trial)
+        if not folder.done:
+            raise RuntimeError(
+                f"tune: trial {trial.arm} on {trial.task}, seed {trial.seed} has no record; run tune again"
+            )
+        arm, _, value = trial.arm.rpartition(SEPARATOR)
+        loss = read_json(folder.record)["measures"]["val_loss"]
+        losses.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(loss)
+    chosen: dict[str, Any] = {}
+    for entry in suite.strategies:
+        if entry.name not in losses:
+            continue
+        knob = registry.get(entry.strategy).knob
+        assert knob is not None
+        chosen[entry.name] = {"parameter": knob.parameter, "tasks": {}}
+        for task, by_value in losses[entry.name].items():
+            means = {
+                v: float(np.mean([x for x in seen if x is not None]))
+                for v, seen in by_value.items()
+                if None not in seen
+            }
+            best = min(means, key=lambda v: means[v]) if means else None
+            pick = next((v for v in knob.grid if f"{v:g}" == best), None)
+            chosen[entry.name]["tasks"][task] = {
+                "value": pick,
+                "losses": by_value,
+                "at_edge": pick in (knob.grid[0], knob.grid[-1]),
+            }
+    file = path(home, suite.suite)
+    before = read_json(file) if file.exists() else {}
+    if before.get("protocol_digest") == suite.digest:  # a part of it was tuned: the rest keeps its choice
+        for arm, entry in before["arms"].items():
+            mine = chosen.setdefault(arm, entry)
+            mine["tasks"] = {**entry["tasks"], **mine["tasks"]}
+    result = {
+        "suite": suite.suite,
+        "protocol_digest": suite.digest,
+        "seeds": suite.tune_seeds,
+        "made": now(),
+        "arms": chosen,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, result)
+    return result
+
+
+def tuned_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[str, Any]:
+    """What tuning chose for an arm on a task: {} for an arm without a knob.
+
+    Raises:
+        UsageError: the suite was not tuned, or not for this arm and task.
+    """
+    if registry.get(arm.strategy).knob is None:
+        return {}
+    file = path(home, suite.suite)
+    if not file.exists():
+        raise UsageError(
+            f"track: tuned needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
+        )
+    choice = read_json(file)
+    if choice["protocol_digest"] != suite.digest:
+        raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
+    entry = choice["arms"].get(arm.name, {})
+    value = entry.get("tasks", {}).get(task, {}).get("value")
+    if value is None:
+        raise UsageError(
+            f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
+            f"run `equipoise tune {suite.suite}` again"
+        )
+    return {entry["parameter"]: value}
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """What was chosen, a line per arm and task, with the losses over the grid."""
+    lines = [f"tuned {result['suite']} with {result['seeds']} seeds of its own"]
+    for arm, entry in result["arms"].items():
+        for task, choice in entry["tasks"].items():
+            grid = ", ".join(
+                f"{value}: " + ("diverged" if None in seen else f"{np.mean([x for x in seen if x is not None]):.4f}")
+                for value, seen in choice["losses"].items()
+            )
+            edge = " (at the edge of its grid)" if choice["at_edge"] else ""
+            lines.append(f"  {task} · {arm}: {entry['parameter']} = {choice['value']}{edge}; {grid}")
+    return "\n".join(lines)

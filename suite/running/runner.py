@@ -1,0 +1,170 @@
+"""Running a plan's trials on this machine: worker processes, progress, and what became of each trial."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from suite.planning.plan import Plan, Trial, failure_line
+from suite.storage.trial import TrialFolder
+
+BUSY_PATIENCE = 60.0  # seconds to wait for a trial that another process holds
+
+
+@dataclass
+class Outcome:
+    """What a run did."""
+
+    reused: list[str] = field(default_factory=list)
+    finished: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # key → why
+    interrupted: bool = False
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[str]
+    key: str | None = None
+
+
+class Runner:
+    """Keeps `jobs` workers busy. One trial's failure, or one worker's death, never stops the others."""
+
+    def __init__(self, plan: Plan, home: Path, jobs: int, watch: Callable[[dict[str, Any]], None]) -> None:
+        self.plan, self.home, self.watch = plan, home, watch
+        self.jobs = jobs
+        self.outcome = Outcome()
+        self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self._workers: list[_Worker] = []
+        self._busy_since: dict[str, float] = {}
+
+    def run(self) -> Outcome:
+        """Run what has no record yet. Ctrl-C checkpoints what is running and returns."""
+        todo: deque[Trial] = deque()
+        seen: set[str] = set()
+        for trial in self.plan.trials:
+            if trial.key in seen:
+                continue
+            seen.add(trial.key)
+            if self.plan.folder(self.home, trial).done:
+                self.outcome.reused.append(trial.key)
+                self.watch({"event": "reused", "key": trial.key})
+            else:
+                todo.append(trial)
+        if not todo:
+            return self.outcome
+        try:
+            for _ in range(min(self.jobs, len(todo))):
+                self._spawn()
+            self._serve(todo)
+            for trial in todo:  # no worker lived to take them
+                self.outcome.failed[trial.key] = f"no worker process could be started; see {self.home / 'workers.log'}"
+        except KeyboardInterrupt:
+            self.outcome.interrupted = True
+            self._stop()
+        return self.outcome
+
+    def _spawn(self) -> None:
+        threads = str(self.plan.suite.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONSAFEPATH": "1"}
+        log = self.home / "workers.log"
+        with open(log, "a", encoding="utf-8") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "suite.running.worker", str(self.home / "cache")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+            )
+        worker = _Worker(process)
+        self._workers.append(worker)
+        threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
+
+    def _listen(self, worker: _Worker) -> None:
+        assert worker.process.stdout is not None
+        for line in worker.process.stdout:
+            self._events.put((worker, json.loads(line)))
+        self._events.put((worker, None))
+
+    def _serve(self, todo: deque[Trial]) -> None:
+        while self._workers:
+            worker, event = self._events.get()
+            if event is None:
+                self._gone(worker, todo)
+                continue
+            kind, key = event["event"], str(event.get("key"))
+            if kind == "busy":
+                self._wait_for(key, event["message"], todo)
+            elif kind == "failed":
+                self.outcome.failed[key] = event["message"]
+            elif kind == "done":
+                self.outcome.finished.append(key)
+            self.watch(event)
+            if kind in ("ready", "idle", "failed", "busy"):
+                worker.key = None
+                self._hand_out(worker, todo)
+
+    def _hand_out(self, worker: _Worker, todo: deque[Trial]) -> None:
+        assert worker.process.stdin is not None
+        if not todo:
+            worker.process.stdin.close()
+            return
+        trial = todo.popleft()
+        if trial.key in self._busy_since:
+            time.sleep(1.0)  # held by another process a moment ago
+        folder = self.plan.write_trial(self.home, trial)
+        worker.key = trial.key
+        with suppress(BrokenPipeError):  # it just died, which `_gone` will see
+            worker.process.stdin.write(f"{folder.path}\n")
+            worker.process.stdin.flush()
+
+    def _wait_for(self, key: str, message: str, todo: deque[Trial]) -> None:
+        """Another process holds the trial: look again later; its record will do as well as ours."""
+        since = self._busy_since.setdefault(key, time.monotonic())
+        if time.monotonic() - since < BUSY_PATIENCE:
+            todo.append(next(trial for trial in self.plan.trials if trial.key == key))
+        else:
+            self.outcome.failed[key] = message
+
+    def _gone(self, worker: _Worker, todo: deque[Trial]) -> None:
+        """A worker ended. With a trial in hand, that trial was killed: it is resumable, and said so."""
+        code = worker.process.wait()
+        self._workers.remove(worker)
+        if worker.key is None:
+            return
+        folder = TrialFolder(self.home / "trials" / worker.key)
+        if folder.done:
+            return
+        self.outcome.failed[worker.key] = (
+            f"its process ended with {f'signal {-code}' if code < 0 else f'code {code}'}; run again to resume"
+            if not folder.failure.exists()
+            else failure_line(folder)
+        )
+        self.watch({"event": "failed", "key": worker.key, "message": self.outcome.failed[worker.key]})
+        if todo:
+            self._spawn()
+
+    def _stop(self) -> None:
+        """Ask every worker to write its checkpoint and go; wait for them."""
+        for worker in self._workers:
+            worker.process.terminate()
+            if worker.process.stdin is not None:  # one that still imports waits for its first trial
+                with suppress(OSError):
+                    worker.process.stdin.close()
+        for worker in self._workers:
+            try:
+                worker.process.wait(60)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()

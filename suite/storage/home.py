@@ -1,0 +1,28 @@
+"""Where things go: `--home DIR` or `EQUIPOISE_HOME`, by default `./equipoise-home`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from suite.planning.config import UsageError
+
+
+def resolve(home: str | None, write: bool = True) -> Path:
+    """The home's absolute path, made if need be; without `write` it may be one that can only be read.
+
+    Raises:
+        UsageError: it cannot be made or written to.
+    """
+    path = Path(home or os.environ.get("EQUIPOISE_HOME") or "equipoise-home").expanduser().absolute()
+    if not write and path.is_dir():
+        return path
+    try:
+        for name in ("cache", "trials", "suites", "reports"):
+            (path / name).mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(f"--home {path}: cannot be written to ({error.strerror})") from None
+    return path

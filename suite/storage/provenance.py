@@ -1,0 +1,87 @@
+"""Where a trial's numbers come from: code revision, packages, hardware. No host paths, no user names, no secrets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "megablocks", "triton")
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model name, shortened."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    found = re.search(r"model name\s*:\s*(.+)", text)
+    return (
+        re.sub(r"\s+", " ", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", found.group(1))).strip()
+        if found
+        else platform.machine()
+    )
+
+
+@cache
+def hardware(device: str) -> dict[str, Any]:
+    """Hardware as boards name it: one label is one kind."""
+    cores = len(os.sched_getaffinity(0))
+    if device == "cuda":
+        import torch
+
+        name = torch.cuda.get_device_name()
+        return {"label": name, "device": "cuda", "name": name, "cores": cores, "cuda": torch.version.cuda}
+    return {"label": f"CPU · {cpu_name()} · {cores} cores", "device": "cpu", "name": cpu_name(), "cores": cores}
+
+
+@cache
+def revision() -> tuple[str | None, bool | None]:
+    """Git revision of this source tree and whether it has uncommitted changes; (None, None) outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    if not (root / ".git").exists():
+        return None, None
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "HEAD"), None if changed is None else bool(changed)
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Versions of what can change a number."""
+    versions = {}
+    for name in ("equipoise", *PACKAGES):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def collect(device: str, corpus_digest: str, started: str) -> dict[str, Any]:
+    """The `provenance` of a trial (docs/formats.md)."""
+    git_revision, git_dirty = revision()
+    return {
+        "git_revision": git_revision,
+        "git_dirty": git_dirty,
+        "packages": packages(),
+        "hardware": hardware(device),
+        "corpus_digest": corpus_digest,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "platform": f"{platform.system()}-{platform.machine()}",
+        "started": started,
+    }

@@ -1,0 +1,121 @@
+"""From what a trial left while training to its record: the final measures, and the columnar copies of its curves.
+
+Shapes: S steps, L MoE layers, E experts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from suite.training import measures
+from suite.training.evaluate import Evaluation, Probes
+
+CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
+    (
+        "seconds",
+        "train_loss",
+        "lr",
+        "grad_norm",
+        "max_vio",
+        "max_vio_worst",
+        "load_entropy",
+        "val_loss",
+        "bias_abs_max",
+        "bias_common",
+        "bias_step",
+    ),
+    pa.float64(),
+)  # columns that are always there, null where there is nothing to say
+LN2 = float(np.log(2))
+
+
+def load_measures(
+    load_SLE: NDArray[Any], val_load_LE: NDArray[Any], warmup: int, tokens_per_step: int, val_tokens: int, top_k: int
+) -> dict[str, Any]:
+    """Everything computed from counts: MaxVio, noise floor, balance, overflow, deaths."""
+    steps, _, experts = load_SLE.shape
+    tail = measures.tail_length(steps)
+    vio_SL = measures.max_vio(load_SLE)
+    vio_L = measures.max_vio(val_load_LE)
+    end_SLE = load_SLE[-tail:]
+    after = vio_SL[min(warmup, steps - 1) :].mean(1)
+    return {
+        "max_vio_global": {"mean": vio_L.mean(), "worst": vio_L.max(), "layers": vio_L.tolist()},
+        "max_vio_batch": {
+            "tail_mean": vio_SL[-tail:].mean(),
+            "tail_worst": vio_SL[-tail:].mean(0).max(),
+            "peak": after.max(),
+        },
+        "noise_floor": {
+            "batch": measures.noise_floor(tokens_per_step, experts, min(top_k, experts)),
+            "global": measures.noise_floor(val_tokens, experts, min(top_k, experts)),
+        },
+        "balance": {
+            "entropy": measures.entropy(end_SLE).mean(),
+            "cv": measures.coefficient_of_variation(end_SLE).mean(),
+            "gini": measures.gini(end_SLE).mean(),
+            "min_max": measures.min_max(end_SLE).mean(),
+            "efficiency": measures.efficiency(end_SLE).mean(),
+        },
+        "overflow": {str(cf): measures.overflow(end_SLE, cf).mean() for cf in measures.CAPACITY_FACTORS},
+    }
+
+
+def death_measures(load_SLE: NDArray[Any], norm_LE: NDArray[Any]) -> dict[str, Any]:
+    """The three readings of "dead expert", as shares of all experts."""
+    window = min(measures.DEAD_WINDOW, len(load_SLE))
+    return {
+        "zero_in_window": measures.dead_in_window(load_SLE, window),
+        "window_steps": window,
+        "below_1_percent": measures.dead_by_share(load_SLE[-window:].sum(0)),
+        "functional": measures.dead_by_norm(norm_LE),
+    }
+
+
+def quality_measures(evaluation: Evaluation, heldout_bytes: int) -> dict[str, Any]:
+    """Held-out loss in nats per token, and the same per byte: comparable across tokenizers."""
+    return {
+        "val_loss": evaluation.loss,
+        "perplexity": float(np.exp(min(evaluation.loss, 700.0))),
+        "bits_per_byte": evaluation.nats / LN2 / heldout_bytes,
+        "val_loss_by_domain": evaluation.loss_by_domain,
+        "specialisation": float(np.mean([measures.specialisation(joint) for joint in evaluation.joint_LME])),
+    }
+
+
+def probe_measures(probes: Probes, experts: int) -> dict[str, Any]:
+    """Routing fluctuation and saturation over the probes (the last one is the final model)."""
+    if len(probes.progress) < 2:
+        return {"fluctuation": None, "saturation": None}
+    top, chosen = probes.arrays(experts)
+    per_token = float(chosen[-1].sum(-1).mean()) or 1.0
+    shares = measures.saturation(chosen, per_token)
+    return {
+        "fluctuation": measures.fluctuation(top, probes.progress),
+        "saturation": [
+            {"progress": progress, "share": share} for progress, share in zip(probes.progress, shares, strict=True)
+        ],
+    }
+
+
+def write_columns(
+    folder: Path, curves: list[dict[str, Any]], load_SLE: NDArray[Any], bias_SLE: NDArray[Any] | None, val_load: Any
+) -> None:
+    """`curves.parquet` and `load.npz`."""
+    names = list(dict.fromkeys([*CURVES, *(name for row in curves for name in row)]))
+    columns = {name: pa.array([row.get(name) for row in curves], CURVES.get(name, pa.float64())) for name in names}
+    temporary = folder / ".curves.parquet.tmp"
+    pq.write_table(pa.table(columns), temporary, compression="zstd")
+    temporary.replace(folder / "curves.parquet")
+    arrays = {"load": load_SLE.astype(np.uint32), "val_load": np.asarray(val_load, dtype=np.uint64)}
+    if bias_SLE is not None:
+        arrays["bias"] = bias_SLE.astype(np.float32)
+    temporary = folder / ".load.tmp.npz"
+    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+    temporary.replace(folder / "load.npz")

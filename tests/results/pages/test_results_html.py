@@ -1,0 +1,357 @@
+"""The report and the site as text: complete, self-contained, escaped, honest about what is missing."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_records import ARMS, Arm, write_suite
+
+from results import claims, records
+from results.boards import leaderboard
+from results.pages import html, rendering, site
+
+VOID = {"meta", "link", "input", "br", "img", "hr"}
+ATTACKS = (
+    "</script><script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "<!--<script>",
+    "{{ 7 * 7 }}{% raise %}",
+    "$\\frac{1}{0}$ & <b>",
+    "line\u2028separator \x00\x08 and \ud800 half a pair",
+    "]]></title></svg><svg onload=alert(1)>",
+)
+
+
+class Parsed(HTMLParser):
+    """Elements, attributes and text of a page; complains of what is opened and never closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.data: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "p" and self._open[-1:] != ["p"]:
+            raise AssertionError(f"</p> closes {self._open[-3:]}")
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self._open[-1] if self._open else ""
+        (self.data if inside == "script" else self.text).append(data)
+
+    def all(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name)) is not None]
+
+
+def build(home: Path, arms: tuple[Arm, ...] = ARMS, **options: Any) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    manifest, trials = write_suite(home, arms, **options)
+    return (
+        leaderboard.build(manifest, records.collect(manifest, trials), generated="2026-01-02T03:04:05Z"),
+        manifest,
+        trials,
+    )
+
+
+def page_of(home: Path, arms: tuple[Arm, ...] = ARMS, **options: Any) -> str:
+    board, manifest, trials = build(home, arms, **options)
+    return html.write_report(board, manifest, trials, home / "out")[0].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The report of a suite of two tasks."""
+    home = tmp_path_factory.mktemp("home")
+    board, manifest, trials = build(home, tasks=("mix-nano", "code-nano"), seeds=1)
+    return html.write_report(board, manifest, trials, home / "out")
+
+
+def test_the_page_stands_alone(written: list[Path]) -> None:
+    page = written[0].read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    assert all(value.startswith("data:") for name in ("src", "srcset", "data", "poster") for value in parsed.all(name))
+    links = [attributes["href"] for tag, attributes in parsed.elements if tag == "a"]
+    assert links
+    assert all(link and link.startswith(("#", "https://arxiv.org/abs/")) for link in links)
+    loads = [
+        attributes for tag, attributes in parsed.elements if tag in ("link", "script", "iframe", "object", "embed")
+    ]
+    assert all((a.get("href") or a.get("src") or "data:").startswith("data:") for a in loads)
+    assert not re.search(r"@import|url\((?!#)", page)
+    assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
+    assert len(written) == 1 + 2 * 12 + 2
+    assert all(file.suffix == ".svg" and file.parent.name == "figures" and file.stat().st_size for file in written[1:])
+
+
+def test_the_policy_names_exactly_the_script_that_is_there(tmp_path: Path) -> None:
+    page = page_of(tmp_path, seeds=1, curves=False)
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page
+    assert "default-src 'none'" in page
+
+
+def test_ids_are_unique_and_every_anchor_leads_somewhere(written: list[Path]) -> None:
+    parsed = Parsed(written[0].read_text(encoding="utf-8"))
+    ids = Counter(parsed.all("id"))
+    assert ids.most_common(1)[0][1] == 1
+    for value in [link[1:] for link in parsed.all("href") + parsed.all("xlink:href") if link.startswith("#")]:
+        assert value in ids
+    for name in ("aria-labelledby", "aria-describedby", "for"):
+        assert all(word in ids for value in parsed.all(name) for word in value.split())
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any], Path, Parsed]:
+    """A board, its manifest, its trials and its page before anybody tampers with it."""
+    home = tmp_path_factory.mktemp("home")
+    board, manifest, trials = build(home, (*ARMS[:2], Arm("odd", "Odd", note="n")), seeds=1, curves=False)
+    page = html.write_report(board, manifest, trials, home / "honest")[0]
+    return board, manifest, trials, Parsed(page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_hostile_words_stay_words(
+    tmp_path: Path, honest: tuple[dict[str, Any], dict[str, Any], Path, Parsed], attack: str
+) -> None:
+    board, manifest, trials = copy.deepcopy(honest[:3])
+    manifest["arms"][2]["title"] = attack
+    board["title"] = board["warnings"][0] = board["tasks"][0]["title"] = attack
+    for row in board["rows"]:
+        row |= {"title": attack, "note": attack}
+        row["paper"] = {"citation": attack, "year": 2024, "identifier": "javascript:alert(1)//arXiv:2401.00001"}
+        row["seeds"].append(
+            {"seed": 9, "status": "failed", "failure": attack, "trial_key": attack, "val_loss": None, "delta": None}
+        )
+    parsed = Parsed(html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8"))
+    for dangerous in ("script", "img", "iframe", "svg", "style"):
+        count = [sum(tag == dangerous for tag, _ in page.elements) for page in (honest[3], parsed)]
+        assert count[0] == count[1], dangerous
+    assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
+    assert not [link for link in parsed.all("href") if link.startswith("javascript:")]
+    assert "49" not in "".join(parsed.text).split()
+    shown = re.sub(r"\s+", " ", "".join(parsed.text))
+    expected = re.sub(r"\s+", " ", attack.replace("\ud800", "?").replace("\x00", ""))
+    assert shown.replace("\ufffd", "").replace("\x00", "").count(expected) >= 4
+    data = next(text for text in parsed.data if text.startswith("{"))
+    assert json.loads(data)["title"].replace("\ud800", "?") == attack.replace("\ud800", "?")
+
+
+def test_every_row_carries_seeds_configuration_provenance_and_command(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, seeds=6, failed={("table", "mix-nano", 4)}, curves=False)
+    page = html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8")
+    dialogs = dict(re.findall(r'<dialog id="([^"]+)"(.*?)</dialog>', page, re.S))
+    assert len(dialogs) == len(board["rows"])
+    for row in board["rows"]:
+        text = dialogs[f"row-{row['arm']}-mix-nano"]
+        assert f"equipoise reproduce synthetic/{row['arm']}/mix-nano" in text
+        for seed in row["seeds"]:
+            assert seed["trial_key"] in text
+            if seed["val_loss"] is not None:
+                assert f"{seed['val_loss']:.5f}" in text
+        for made in ("CPU · Synthetic · 2 cores", "2.13.0", "3.11.7", "0" * 40, "0" * 64, "Resolved configuration"):
+            assert made in text
+    assert "failed: MemoryError: out of memory" in dialogs["row-table-mix-nano"]
+
+
+def test_without_trials_the_board_is_still_shown(tmp_path: Path) -> None:
+    board, manifest, _ = build(tmp_path, seeds=6)
+    files = html.write_report(board, manifest, tmp_path / "elsewhere", tmp_path / "out")
+    page = files[0].read_text(encoding="utf-8")
+    assert "provenance cannot be shown" in page
+    assert {file.stem for file in files[1:]} == {f"mix-nano-{n}" for n in ("forest", "overflow", "dead", "fluctuation")}
+    assert "0.001" in page
+
+
+def test_failures_and_divergences_are_shown(tmp_path: Path) -> None:
+    page = page_of(tmp_path, seeds=6, diverged={("plain", "mix-nano", 3)}, failed={("table", "mix-nano", 4)},
+                   missing={("bias", "mix-nano", 5)}, curves=False)  # fmt: skip
+    lost = re.search(r'<details class="lost".*?</details>', page, re.S)
+    assert lost
+    text = " ".join(Parsed(lost[0]).text)
+    for words in ("3 trials without a loss", "diverged", "MemoryError: out of memory", "not run yet"):
+        assert words in text
+    assert "1 diverged" in page
+    assert 'class="lost"' not in page_of(tmp_path / "well", seeds=1, curves=False)
+
+
+def test_too_few_seeds_are_said_aloud(tmp_path: Path) -> None:
+    assert "Indicative only" in page_of(tmp_path / "few", seeds=3, curves=False)
+    assert "Indicative only" not in page_of(tmp_path / "many", seeds=6, curves=False)
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, seeds=1)
+    first = [path.read_bytes() for path in html.write_report(board, manifest, trials, tmp_path / "one")]
+    assert [path.read_bytes() for path in html.write_report(board, manifest, trials, tmp_path / "two")] == first
+
+
+def test_task_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, tasks=("../../etc", "..//..//ETC"), seeds=1, curves=False)
+    files = html.write_report(board, manifest, trials, tmp_path / "out")
+    assert {file.parent for file in files} == {tmp_path / "out", tmp_path / "out" / "figures"}
+    assert len(files) == len(set(files))
+    assert (tmp_path / "out" / "figures" / "etc-2-forest.svg") in files
+
+
+@pytest.mark.parametrize(
+    ("identifier", "link"),
+    [
+        ("arXiv:2408.15664", "https://arxiv.org/abs/2408.15664"),
+        ("arXiv:2408.15664v2", "https://arxiv.org/abs/2408.15664v2"),
+        ("doi:10.1000/xyz-1", "https://doi.org/10.1000/xyz-1"),
+        ("arXiv:2408.15664\nx", None),
+        ("https://example.org", None),
+        ('doi:10.1000/"onclick=1', None),
+        (None, None),
+    ],
+)
+def test_only_known_identifiers_become_links(identifier: str | None, link: str | None) -> None:
+    assert rendering.citation_link({"identifier": identifier}) == link
+
+
+@pytest.mark.parametrize(("run", "said"), [((10, 10), "10"), ((6, 6), "6 of 10"), ((6, 9), "6 to 9 of 10")])
+def test_a_board_says_how_many_of_its_seeds_have_run(run: tuple[int, int], said: str) -> None:
+    assert rendering.seeds_run([{"seeds": [{}] * 10, "delta_loss": {"n": n}} for n in run]) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "shown"),
+    [(0.00004, 4, "0.0000"), (-0.00004, 4, "0.0000"), (0.5, 1, "+0.5"), (-1.25, 2, "−1.25"), (None, 4, "–")],
+)
+def test_signs_are_honest(value: float | None, digits: int, shown: str) -> None:
+    assert rendering.signed(value, digits) == shown
+
+
+def publish(folder: Path, home: Path, **options: Any) -> None:
+    board, manifest, trials = build(home, **options)
+    html.write_report(board, manifest, trials, folder)
+    (folder / "leaderboard.json").write_text(json.dumps(board))
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_the_index_lists_every_board_and_puts_the_indicative_last(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    publish(published / "a few", tmp_path / "1", seeds=2, curves=False)
+    publish(published / "deep" / "sure", tmp_path / "2", seeds=6, curves=False)
+    index = site.write_index(published)
+    parsed = Parsed(index.read_text(encoding="utf-8"))
+    boards = [link for link in parsed.all("href") if link.endswith("index.html")]
+    assert boards == ["deep/sure/index.html", "a%20few/index.html"]
+    text = " ".join("".join(parsed.text).split())
+    assert text.count("Indicative only") == 1
+    assert "5 strategies against Penalty" in text
+    assert not (published / "claims.html").exists()
+
+
+def test_the_boards_can_be_read_as_text(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    publish(published / "a few", tmp_path / "1", seeds=2, curves=False)
+    publish(published / "sure", tmp_path / "2", seeds=6, curves=False)
+    site.write_index(published)
+    text = (published / "README.md").read_text(encoding="utf-8")
+    assert text.index("](sure/leaderboard.md)") < text.index("](a%20few/leaderboard.md)")
+    rows = json.loads((published / "sure" / "leaderboard.json").read_text())["rows"]
+    shown = [line for line in text.split("a%20few")[0].splitlines() if " | " in line][2:]
+    for row in rows:
+        delta, found = row["delta_loss"], [line for line in shown if f"| {row['title']}" in line]
+        assert any(f"| {row['max_vio_batch']:.2f} |" in line for line in found)
+        if delta["verdict"] != "baseline":
+            assert any(f"| {delta['mean']:+.4f} [{delta['ci_low']:+.4f}, " in line for line in found)
+
+
+def test_an_empty_site_says_so(tmp_path: Path) -> None:
+    assert "No leaderboard has been published yet" in site.write_index(tmp_path / "published").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("leaderboard.json", "{", "leaderboard.json: cannot be read"), ("leaderboard.json", "{}", "not a leaderboard"),
+     ("manifest.json", "{}", "manifest.json"), ("index.html", None, "index.html: not there")],
+)  # fmt: skip
+def test_a_broken_board_is_named(tmp_path: Path, name: str, content: str | None, words: str) -> None:
+    published = tmp_path / "published"
+    publish(published / "board", tmp_path / "home", seeds=1, curves=False)
+    path = published / "board" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        site.write_index(published)
+    assert "\n" not in str(caught.value)
+
+
+def verdicts() -> list[dict[str, Any]]:
+    """The whole ledger; the first claim with figures is given evidence."""
+    said = [claims.evaluate(claim) for claim in claims.load_all()]
+    shown = next(verdict for verdict in said if verdict["figures"])
+    shown |= {"verdict": "contradicted", "words": "it is the other way round", "trial_keys": ["k1", "k2"]}
+    shown["figures"][0] |= {"estimate": -0.0123456, "low": -0.02, "high": -0.004, "level": 0.95, "n": 8,
+                            "verdict": "contradicted", "values": [{"seed": 3, "value": -0.0111}]}  # fmt: skip
+    return said
+
+
+def test_claims_have_a_page_with_their_evidence(tmp_path: Path) -> None:
+    said = verdicts()
+    (tmp_path / "claims.json").write_text(json.dumps(said))
+    index = site.write_index(tmp_path).read_text(encoding="utf-8")
+    assert 'href="claims.html"' in index
+    assert f"{len(said)} published claims" in index
+    page = (tmp_path / "claims.html").read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    text = " ".join("".join(parsed.text).split())
+    for verdict in said:
+        assert f"claim-{verdict['id']}" in parsed.all("id")
+        assert " ".join(verdict["statement"].split()) in text
+        assert (f"equipoise run claims:{verdict['id']}" in text) == verdict["testable"]
+    for shown in ("It is the other way round.", "−0.01235", "−0.02 … −0.004, 95.0%", "3: −0.0111", "1 contradicted"):
+        assert shown in text
+    for word in claims.WORDS:
+        assert word in text
+
+
+def test_claims_can_stand_on_a_board(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, seeds=1, curves=False)
+    said = verdicts()
+    said[0]["statement"] = ATTACKS[0]
+    page = html.write_report(board, manifest, trials, tmp_path / "out", said)[0].read_text(encoding="utf-8")
+    parsed = Parsed(page)
+    assert "#claims" in parsed.all("href")
+    assert ATTACKS[0] in "".join(parsed.text)
+    assert "#claims" not in Parsed(page_of(tmp_path / "none", seeds=1, curves=False)).all("href")
+
+
+@pytest.mark.parametrize("content", ['[{"id": "x"}]', '{"a": 1}', '["x"]', "[1]"])
+def test_a_broken_ledger_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "claims.json").write_text(content)
+    with pytest.raises(ValueError, match=r"claims\.json: not a list of verdicts"):
+        site.write_index(tmp_path)
+
+
+@pytest.mark.slow
+def test_twenty_strategies_on_three_tasks_stay_below_three_megabytes(tmp_path: Path) -> None:
+    arms = ARMS + tuple(Arm(f"extra{i}", f"Extra rule {i}", flatten=0.01 * i, has_bias=i % 2 == 0) for i in range(14))
+    page = page_of(tmp_path, arms, tasks=("mix-nano", "mix-small", "code-nano"), seeds=10)
+    assert len(page.encode()) < 3e6

@@ -1,0 +1,212 @@
+"""The command line as people use it: verbs, JSON, exit codes, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from slurm import logs_of, profiles
+from slurm.ledger import Ledger
+from slurm.queue import JobState
+from suite.cli import VERBS, cluster, main
+from suite.planning.config import load
+from suite.planning.plan import make_plan
+
+
+@pytest.fixture(autouse=True)
+def own_store(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+def call(*arguments, code=0):
+    """Run a verb in this process; the exit code is part of the contract."""
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+def spawn(*arguments, **kwargs):
+    """Run a verb as its own process."""
+    command = [sys.executable, "-P", "-c", "from suite.cli import main; main()", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def test_every_verb_teaches():
+    for verb in VERBS:
+        assert len(call(verb, "--help").output) > 150, verb
+
+
+@pytest.mark.parametrize("kind", ["strategies", "tasks", "rungs", "suites", "claims", "backends"])
+def test_lists_come_as_text_and_as_json(kind):
+    rows = json.loads(call("list", kind, "--json").output)
+    text = call("list", kind).output
+    assert rows
+    assert all(row["name"] in text for row in rows)
+
+
+def test_run_report_compare_and_the_second_run_reuses(suite_file, home):
+    first = call("run", suite_file, "--home", home, "--json", "--jobs", 2)
+    rows = [json.loads(line) for line in first.stdout.splitlines()]
+    assert len(rows) == 6
+    assert {"trial_key", "strategy", "task", "seed", "val_loss"} <= rows[0].keys()
+    assert "6 trials finished, 0 reused" in first.stderr
+    second = call("run", suite_file, "--home", home, "--json")
+    assert "0 trials finished, 6 reused" in second.stderr
+    assert second.stdout == first.stdout
+    board = json.loads(call("report", "tiny", "--home", home, "--json").stdout)
+    assert {row["strategy"] for row in board["rows"]} == {"none", "aux_loss", "smebu"}
+    assert all(row["n_seeds"] == 2 for row in board["rows"])
+    names = {path.name for path in (home / "reports" / "tiny").iterdir()}
+    assert {"leaderboard.json", "leaderboard.md", "leaderboard.csv", "index.html", "manifest.json"} <= names
+    assert "indicative" in call("compare", "smebu", "aux_loss", "--home", home).output
+    assert "6 trials recorded" in call("sync", "--home", home).output
+    plan = json.loads(call("plan", suite_file, "--home", home, "--json").output)
+    assert plan["states"]["done"] == 6
+
+
+MISTAKES = [
+    (["run", "quik"], "did you mean 'quick'"),
+    (["plan", "missing.yaml"], "missing.yaml"),
+    (["run", "quick", "--strategies", "smebo"], "did you mean 'smebu'"),
+    (["run", "quick", "--tasks", "mix-nan"], "did you mean 'mix-nano'"),
+    (["run", "quick", "--seeds", "many"], "--seeds"),
+    (["run", "quick", "--seeds", "-1,2"], "--seeds"),
+    (["run", "quick", "--set", "rung.stepps=3"], 'nearest: "steps"'),
+    (["run", "quick", "--set", "rung.steps=soon"], "rung.steps"),
+    (["run", "quick", "--set", "rung.top_k=99"], "top_k"),
+    (["run", "quick", "--set", "smebu.rate=-1"], "rate"),
+    (["run", "quick", "--set", "backend=gruped"], "grouped"),
+    (["run", "quick", "--plugin", "nowhere.py"], "nowhere.py"),
+    (["prepare", "mix-nanno"], "mix-nano"),
+    (["check", "smebo"], "smebu"),
+    (["report", "never-run"], "never-run"),
+    (["compare", "smebu"], "at least two"),
+    (["compare", "smebu", "nothing"], "nothing"),
+    (["status", "never-run"], "never-run"),
+    (["submit", "quick", "--profile", "nocluster"], "nocluster"),
+    (["reproduce", "quick/smebu"], "BOARD/ARM/TASK"),
+    (["run", "claims:smebu-momentum-mater"], "smebu-momentum-matters"),
+    (["claims", "smebu-momentum-mater"], "smebu-momentum-matters"),
+    (["frobnicate"], "frobnicate"),
+    (["run"], "SUITE"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, list) else ""
+)
+def test_a_mistake_is_exit_2_and_a_line_that_names_it(arguments, named, home):
+    where = [] if arguments[0] in ("check", "frobnicate") else ["--home", home]
+    result = call(*arguments, *where, code=2)
+    assert named in result.stderr
+    assert "Traceback" not in result.stderr
+    said = [line for line in result.stderr.splitlines() if not line.startswith(("Usage:", "Try ")) and line]
+    assert len(said) == 1
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert str(blocked) in call("run", "quick", "--home", blocked / "home", code=2).stderr
+
+
+def test_a_damaged_record_is_named(suite_file, home):
+    call("run", suite_file, "--home", home, "--seeds", 1, "--strategies", "none,aux_loss", "--tracking", "none")
+    record = next((home / "trials").glob("*/record.json"))
+    record.write_text(record.read_text()[:100])
+    result = call("report", "tiny", "--home", home, code=2)
+    assert str(record) in result.stderr
+
+
+def test_one_failing_arm_does_not_stop_the_others(suite_file, home, tmp_path):
+    plugin = tmp_path / "explodes.py"
+    plugin.write_text(
+        "from strategies import BiasStrategy\n"
+        "class Explodes(BiasStrategy):\n"
+        "    name = 'explodes'\n    title = 'Explodes'\n"
+        "    def step(self, violation_E):\n        raise RuntimeError('boom')\n"
+    )
+    result = call("run", suite_file, "--home", home, "--seeds", 1, "--plugin", plugin, "--tracking", "none", code=1)
+    assert "3 trials finished, 0 reused, 1 failed" in result.stderr
+    assert "boom" in result.stderr
+    assert json.loads(call("report", "tiny", "--home", home, "--json").stdout)["rows"]
+
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny_suite, tmp_path):
+    """The main process is stopped while trials run; the second run ends with what an undisturbed one has."""
+    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 600, "rung.checkpoint_every": 20}
+    tiny_suite |= {"seeds": 1, "strategies": ["aux_loss", "smebu"]}
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_suite))
+    undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
+    call("run", file, "--home", undisturbed, "--tracking", "none")
+    process = spawn("run", file, "--home", disturbed, "--tracking", "none", "--jobs", 2, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(disturbed.glob("trials/*/status.json")):
+        time.sleep(0.05)
+    time.sleep(0.6)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal does
+    else:
+        process.kill()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    call("run", file, "--home", disturbed, "--tracking", "none")
+    for record in undisturbed.glob("trials/*/record.json"):
+        again = Path(str(record).replace(str(undisturbed), str(disturbed)))
+        assert json.loads(again.read_text())["measures"] == json.loads(record.read_text())["measures"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "gpus", "device"),
+    [((), 1, "cuda"), ((), 0, "cpu"), (("device=cpu",), 1, "cpu"), (("device=cuda",), 0, "cuda")],
+)
+def test_the_device_of_a_submitted_suite_is_what_its_jobs_ask_for(suite_file, settings, gpus, device):
+    profile = profiles.load("example-gpu", {"gpus_per_node": gpus})
+    selection = {"settings": settings, "only_arms": (("smebu",),), "only_tasks": (), "plugins": (), "seeds": "1"}
+    assert cluster.device_of(profile, str(suite_file), selection) == device
+
+
+def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_gpus(suite_file, home, monkeypatch):
+    planned = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(cluster, "jobs_of", lambda home, manifest: planned.append(manifest) or [])
+    wanted = []
+    for profile in ("example-gpu", "example-cpu"):
+        call("submit", suite_file, "--profile", profile, "--dry-run", "--home", home)
+        device = "cuda" if profile == "example-gpu" else "cpu"
+        wanted.append(make_plan(load(str(suite_file)).model_copy(update={"device": device})).manifest["trials"])
+    assert [manifest["trials"] for manifest in planned] == wanted
+    assert planned[0]["changed"] == {}
+    mixed = call(
+        "submit", suite_file, "--profile", "example-gpu", "--profile-set", "per_strategy={none: {gpus_per_node: 0}}",
+        "--dry-run", "--home", home, code=2,
+    ).stderr  # fmt: skip
+    assert "device: auto, but the profile asks for GPUs for some of the trials only" in mixed
+
+
+def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(suite_file, home, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("PENDING", "Priority") for job in ids})
+    monkeypatch.setattr("slurm.submit.run", cancelled.append)
+    monkeypatch.setattr("slurm.submit.setting", lambda name: None)
+    monkeypatch.setattr("slurm.submit._hand_over", lambda *_: str(7 + len(Ledger(logs_of(home)).arrays)))
+    for rate in (0.25, 0.125):
+        settings = ("--strategies", "smebu", "--seeds", 1, "--set", f"smebu.rate={rate}")
+        call("submit", suite_file, "--profile", "example-cpu", *settings, "--home", home)
+    said = call("status", "tiny", "--home", home).output.splitlines()
+    assert said[0] == "2 queued"
+    assert said[1].split() == ["zipf-nano", "·", "smebu", "·", "0", "queued", "job", "9", "Priority"]
+    assert " ".join(said[2].split()[1:]) == "queued job 8 of an earlier plan; Priority"
+    call("cancel", "tiny", "--home", home)
+    assert sorted(cancelled[0]) == ["8", "9", "scancel"]

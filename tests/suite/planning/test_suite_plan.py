@@ -1,0 +1,214 @@
+"""Suites and plans: keys, interleaving, the A/A arm, and every mistake named in one line."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from suite.planning import config, plan
+from suite.storage.trial import write_json
+
+
+def made(data, **kwargs):
+    return plan.make_plan(config.parse(data, "test"), **kwargs)
+
+
+def keys(made_plan):
+    return {(trial.arm, trial.task, trial.seed): trial.key for trial in made_plan.trials}
+
+
+def test_keys_are_stable_and_distinct(tiny_suite):
+    first, second = keys(made(tiny_suite)), keys(made(tiny_suite))
+    assert first == second
+    assert len(set(first.values())) == len(first) == 6
+    assert all(re.fullmatch(r"[0-9a-f]{16}", key) for key in first.values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"backend": "reference"},
+        {"threads": 2},
+        {"precision": "bfloat16"},
+        {"strategies": [{"strategy": "smebu", "set": {"rate": 0.25}}]},
+        {"strategies": [{"strategy": "smebu", "terms": {"z_loss": 0.25}}]},
+        {"strategies": [{"strategy": "smebu", "task": {"rung.score": "softmax"}}]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_can_change_a_number_changes_the_key(tiny_suite, change):
+    base = copy.deepcopy(tiny_suite) | {"strategies": ["smebu"], "baseline": "smebu"}
+    assert set(keys(made(base)).values()).isdisjoint(keys(made(base | change)).values())
+
+
+def test_names_titles_and_other_arms_do_not_change_the_key(tiny_suite):
+    base = copy.deepcopy(tiny_suite)
+    other = copy.deepcopy(tiny_suite) | {"suite": "x", "title": "y", "strategies": ["smebu"], "baseline": "smebu"}
+    assert keys(made(base))["smebu", "zipf-nano", 0] == keys(made(other))["smebu", "zipf-nano", 0]
+    renamed = other | {"strategies": [{"strategy": "smebu", "arm": "mine"}], "baseline": "mine"}
+    assert keys(made(renamed))["mine", "zipf-nano", 0] == keys(made(other))["smebu", "zipf-nano", 0]
+
+
+def test_trials_are_interleaved_seed_by_seed(tiny_suite):
+    order = [(trial.seed, trial.arm) for trial in made(tiny_suite | {"seeds": 3}).trials]
+    arms = [("none", "aux_loss", "smebu"), ("smebu", "aux_loss", "none"), ("aux_loss", "smebu", "none")]
+    assert order == [(seed, arm) for seed in range(3) for arm in arms[seed]]
+
+
+def test_the_aa_arm_is_the_baseline_with_seeds_of_its_own(tiny_suite):
+    whole = made(tiny_suite | {"aa": True})
+    twins = [trial for trial in whole.trials if trial.arm == "aux_loss-aa"]
+    assert [trial.seed for trial in twins] == [0, 1]  # paired with the baseline's
+    assert [trial.config_seed for trial in twins] == [config.AA_SEEDS, config.AA_SEEDS + 1]
+    assert whole.manifest["aa_arm"] == "aux_loss-aa"
+    assert len({trial.key for trial in whole.trials}) == 8
+
+
+def test_an_unlisted_strategy_joins_with_its_defaults(tiny_suite):
+    arms = {trial.arm for trial in made(tiny_suite, only_arms=["aux_loss", "sign_bias"]).trials}
+    assert arms == {"aux_loss", "sign_bias"}
+
+
+BAD = [
+    ({"strategies": ["none", "smebo"], "baseline": "none"}, "smebu"),
+    ({"tasks": ["zipf-nanno"]}, "zipf-nano"),
+    ({"seed": 3}, "seeds"),
+    ({"seeds": 0}, "at least one seed"),
+    ({"seeds": "three"}, "seeds"),
+    ({"threads": -1}, "threads"),
+    ({"baseline": "smebuu"}, "smebu"),
+    ({"backend": "groupd"}, "grouped"),
+    ({"precision": "float8"}, "precision"),
+    ({"strategies": ["none", "none"], "baseline": "none"}, "twice"),
+    ({"strategies": [{"strategy": "smebu", "set": {"beta": 0.9}}], "baseline": "smebu"}, "beta"),
+    ({"strategies": [{"strategy": "smebu", "set": {"rate": "fast"}}], "baseline": "smebu"}, "rate"),
+    ({"strategies": [{"strategy": "smebu", "terms": {"zloss": 1.0}}], "baseline": "smebu"}, "z_loss"),
+    ({"strategies": [{"strategy": "hash", "terms": {"z_loss": 1.0}}], "baseline": "hash"}, "hash"),
+    ({"strategies": [{"strategy": "smebu", "arm": "../../etc"}], "baseline": "../../etc"}, "arm"),
+    ({"tasks": [{"task": "zipf-nano", "set": {"rung.top_k": 99}}]}, "top_k"),
+    ({"tasks": [{"task": "zipf-nano", "set": {"rung.width": -8}}]}, "width"),
+    ({"tasks": []}, "tasks"),
+    ({"tasks": ["zipf-nano", {"task": "zipf-nano", "set": {"rung.steps": 3}}]}, "twice"),
+    ({"margin": -1.0}, "margin"),
+    ({"control": "nobody"}, "control"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), BAD, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_mistake_is_one_line_that_names_it(tiny_suite, change, named):
+    with pytest.raises(ValueError, match=re.escape(named)) as caught:
+        made(tiny_suite | change)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_overrides_reach_suite_arm_terms_and_task(tiny_suite):
+    settings = config.overrides(("smebu.rate=0.25", "smebu.terms.z_loss=0.5", "rung.steps=3", "margin=0.125"))
+    suite, task_settings = config.apply_overrides(config.parse(tiny_suite, "test"), settings)
+    whole = plan.make_plan(suite, task_settings)
+    smebu = next(trial for trial in whole.trials if trial.arm == "smebu").definition["config"]
+    assert smebu["strategy"]["config"]["rate"] == 0.25
+    assert smebu["strategy"]["terms"] == {"z_loss": 0.5}
+    assert smebu["task"]["rung"]["steps"] == 3
+    assert whole.manifest["margin"] == 0.125
+    assert whole.manifest["changed"] == settings
+
+
+def test_a_suite_as_registered_has_changed_nothing(tiny_suite):
+    assert plan.make_plan(config.parse(tiny_suite, "test")).manifest["changed"] == {}
+
+
+def test_numbers_are_those_people_write():
+    pairs = (
+        "time=12:30:00",
+        "steps=3",
+        "rate=1e-4",
+        "rate2=2.5e3",
+        "x=.5",
+        "name=e5",
+        "seeds=[1, 2]",
+        "off=false",
+        "no=null",
+    )
+    expected = {"time": "12:30:00", "steps": 3, "rate": 1e-4, "rate2": 2500.0, "x": 0.5, "name": "e5"}
+    assert config.overrides(pairs) == expected | {"seeds": [1, 2], "off": False, "no": None}
+
+
+def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
+    made(tiny_suite).write_manifest(home)
+    path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    joined = plan.read_json(path)
+    assert [arm["arm"] for arm in joined["arms"]] == ["none", "aux_loss", "smebu", "sign_bias"]
+    assert len(joined["trials"]) == 7
+    shorter = copy.deepcopy(tiny_suite)
+    shorter["tasks"][0]["set"]["rung.steps"] = 6  # other conditions: nothing is mixed
+    path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    assert len(plan.read_json(path)["trials"]) == 1
+
+
+def test_parts_submitted_at_the_same_time_all_join(tiny_suite, home, monkeypatch):
+    def slowly(old, new, joined=plan.joined):
+        time.sleep(0.2)
+        return joined(old, new)
+
+    monkeypatch.setattr(plan, "joined", slowly)
+    path = made(tiny_suite, seeds=[0]).write_manifest(home)
+    parts = [made(tiny_suite, seeds=[seed]) for seed in (1, 2, 3)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda part: part.write_manifest(home), parts))
+    assert {trial["seed"] for trial in plan.read_json(path)["trials"]} == {0, 1, 2, 3}
+
+
+def test_tasks_keep_the_suites_order_whichever_ran_first(tiny_suite, home):
+    tiny_suite["tasks"].append({"task": "zipf-bench"})
+    made(tiny_suite, only_tasks=["zipf-bench"]).write_manifest(home)
+    path = made(tiny_suite, only_tasks=["zipf-nano"]).write_manifest(home)
+    assert [task["name"] for task in plan.read_json(path)["tasks"]] == ["zipf-nano", "zipf-bench"]
+
+
+def test_names_and_seeds_given_twice_count_once(tiny_suite):
+    assert len(made(tiny_suite, only_arms=["smebu", "smebu"], seeds=[0, 0]).trials) == 1
+
+
+@pytest.mark.parametrize("pair", ["rate", "=3", "rugn.steps=3", "smebo.rate=1", "suite=x"])
+def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
+    with pytest.raises(config.UsageError, match="--set"):
+        config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+
+
+def test_every_shipped_suite_can_be_planned():
+    for name in config.names():
+        assert plan.make_plan(config.load(name)).trials
+
+
+def test_a_price_goes_by_what_each_arm_took(tiny_suite, home):
+    from suite.planning import estimate
+
+    whole = made(tiny_suite | {"seeds": 5})
+    for trial in whole.trials:
+        if trial.seed < 2 and trial.arm != "none":
+            folder = whole.write_trial(home, trial)
+            took = {"smebu": 10.0, "aux_loss": 100.0}[trial.arm] + trial.seed
+            write_json(folder.record, {"timing": {"train_seconds": took}})
+    summary = estimate.summarise(whole, home)
+    assert summary["cost"]["seconds"] == pytest.approx(3 * 10.5 + 3 * 100.5 + 5 * 55.5)  # none: as the others' median
+    assert summary["tasks"][0]["seconds_per_trial"] == pytest.approx(summary["cost"]["seconds"] / 11)
+    assert summary["cost"]["measured"]
+    for trial in whole.trials:
+        write_json(whole.write_trial(home, trial).record, {"timing": {"train_seconds": 7.0}})
+    assert estimate.summarise(whole, home)["tasks"][0]["seconds_per_trial"] == 7.0  # said even where nothing is left
+
+
+def test_a_hundred_thousand_trials_are_planned_in_seconds(tiny_suite, home):
+    """The promise is 5 s with the imports; half of that here, on a busy machine."""
+    from suite.planning import estimate
+
+    started = time.process_time()
+    whole = made(tiny_suite | {"seeds": 33_334})
+    summary = estimate.summarise(whole, home)
+    assert summary["trials"] == 100_002
+    assert time.process_time() - started < 5

@@ -1,0 +1,136 @@
+"""Tuning, the tuned track, publishing a board and reproducing one of its rows."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from suite.cli import main
+from suite.planning import config, plan, tune
+from suite.running import reproduce
+from suite.running.attempt import run_trial
+from suite.storage.trial import read_json, write_json
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + result.stderr
+    return result
+
+
+def fake_record(folder, loss):
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_json(folder.record, {"measures": {"val_loss": loss}})
+
+
+def test_tuning_has_equal_budgets_and_seeds_no_board_reports(tiny_suite):
+    suite = config.parse(tiny_suite | {"tune_seeds": 3}, "test")
+    tuning = plan.make_plan(tune.tuning_suite(suite))
+    arms = {trial.arm for trial in tuning.trials}
+    assert {arm.split("@")[0] for arm in arms} == {"aux_loss", "smebu"}  # none has no knob
+    assert len([arm for arm in arms if arm.startswith("smebu@")]) == len([arm for arm in arms if arm.startswith("aux")])
+    assert {trial.seed for trial in tuning.trials} == {config.TUNE_SEEDS + index for index in range(3)}
+    reported = {trial.key for trial in plan.make_plan(config.parse(tiny_suite | {"aa": True}, "test")).trials}
+    assert reported.isdisjoint(trial.key for trial in tuning.trials)
+
+
+def test_what_tunes_a_suite_is_a_suite_that_any_verb_takes():
+    named = {trial.key for trial in plan.make_plan(config.load("tune:quick")).trials}
+    assert named == {trial.key for trial in plan.make_plan(tune.tuning_suite(config.load("quick"))).trials}
+
+
+def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
+    suite = config.parse(tiny_suite | {"strategies": ["smebu"], "baseline": "smebu"}, "test")
+    tuning = plan.make_plan(tune.tuning_suite(suite))
+    losses = {"0.0005": (3.0, 3.0), "0.002": (2.0, 2.6), "0.005": (1.0, None), "0.01": (2.5, 2.0), "0.02": (4.0, 4.0)}
+    seen: dict[str, int] = {}
+    for trial in tuning.trials:
+        value = trial.arm.split("@")[1]
+        fake_record(tuning.folder(home, trial), losses[value][seen.get(value, 0)])
+        seen[value] = seen.get(value, 0) + 1
+    chosen = tune.choose(suite, tuning, home)["arms"]["smebu"]["tasks"]["zipf-nano"]
+    assert chosen["value"] == 0.01  # means 3.0, 2.3, out, 2.25, 4.0
+    assert chosen["at_edge"] is False
+    assert chosen["losses"]["0.005"] == [1.0, None]
+    tuned = plan.make_plan(
+        config.parse(tiny_suite | {"strategies": ["smebu"], "baseline": "smebu", "track": "tuned"}, "t"), home=home
+    )
+    assert tuned.trials[0].definition["config"]["strategy"]["config"]["rate"] == 0.01
+    assert tuned.manifest["suite"] == "tiny-tuned"
+    assert tuned.manifest["arms"][0]["config"]["rate"] == 0.01
+
+
+def test_tuning_task_by_task_or_arm_by_arm_keeps_what_was_chosen_before(tiny_suite, home):
+    suite = config.parse(tiny_suite | {"tasks": ["mix-nano", "mix-bench"]}, "test")
+
+    def tuned(arms, tasks, loss):
+        entries = plan.choose_arms(suite, arms)
+        part = plan.make_plan(tune.tuning_suite(suite.model_copy(update={"strategies": entries})), only_tasks=tasks)
+        for trial in part.trials:
+            fake_record(part.folder(home, trial), loss if trial.arm.endswith("@0.005") else 9.0)
+        tune.choose(suite.model_copy(update={"strategies": entries}), part, home)
+
+    tuned(("smebu",), ("mix-nano",), 1.0)
+    tuned(("smebu",), ("mix-bench",), 2.0)
+    tuned(("aux_loss",), ("mix-nano",), 3.0)
+    chosen = read_json(tune.path(home, "tiny"))["arms"]
+    assert set(chosen["smebu"]["tasks"]) == {"mix-nano", "mix-bench"}
+    assert chosen["smebu"]["tasks"]["mix-nano"]["losses"]["0.005"] == [1.0] * suite.tune_seeds
+    assert chosen["smebu"]["tasks"]["mix-bench"]["losses"]["0.005"] == [2.0] * suite.tune_seeds
+    assert set(chosen["aux_loss"]["tasks"]) == {"mix-nano"}
+
+
+def test_the_tuned_track_without_tuning_says_what_to_do(tiny_suite, home):
+    suite = config.parse(tiny_suite | {"track": "tuned"}, "test")
+    with pytest.raises(config.UsageError, match="equipoise tune tiny"):
+        plan.make_plan(suite, home=home)
+
+
+def test_publish_and_reproduce(suite_file, home, tmp_path):
+    call("run", suite_file, "--home", home, "--tracking", "none", "--strategies", "none,aux_loss,smebu")
+    boards = tmp_path / "published"
+    call("report", "tiny", "--home", home, "--publish", boards)
+    assert (boards / "index.html").exists()
+    same = call("reproduce", "tiny/smebu/zipf-nano", "--boards", boards, "--home", home, "--json")
+    answer = json.loads(same.stdout)
+    assert answer["verdict"] == "identical"
+    assert answer["differs"] == []
+    assert (
+        "did you mean" in call("reproduce", "tiny/smebo/zipf-nano", "--boards", boards, "--home", home, code=2).stderr
+    )
+    call("reproduce", "tiny/smebu/zipf-nano", "--seed", 9, "--boards", boards, "--home", home, code=2)
+
+
+def test_a_tuned_board_is_published_with_what_its_settings_were_chosen_by(suite_file, home, tmp_path):
+    few = ("--home", home, "--tracking", "none", "--strategies", "aux_loss", "--jobs", 2)
+    call("tune", suite_file, *few)
+    call("run", suite_file, *few, "--set", "track=tuned")
+    call("report", "tiny-tuned", "--home", home, "--publish", tmp_path)
+    choice = read_json(tmp_path / "tiny-tuned" / "tuning.json")["arms"]["aux_loss"]["tasks"]["zipf-nano"]
+    row = read_json(tmp_path / "tiny-tuned" / "leaderboard.json")["rows"][0]
+    assert row["config"]["coefficient"] == choice["value"]
+    assert len(choice["losses"]) == 5
+
+
+def test_a_row_that_comes_out_otherwise_is_called_so(tiny_suite, home):
+    made = plan.make_plan(config.parse(tiny_suite, "test"))
+    folder = made.write_trial(home, made.trials[-1])
+    run_trial(folder.path, home / "cache")
+    again = read_json(folder.record)
+    published = json.loads(json.dumps(again))
+    loss = again["measures"]["val_loss"]
+    published["measures"]["val_loss"] = loss + 0.04
+    published["provenance"]["packages"]["torch"] = "2.11.0"
+    published["provenance"]["hardware"]["label"] = "another machine"
+
+    def judge(low, high):
+        return reproduce.judge(published, again, {"val_loss": {"ci_low": low, "ci_high": high}})
+
+    assert judge(loss - 0.05, loss + 0.05)["verdict"] == "within the row's interval"  # 0.04 ≤ half of 0.10
+    assert judge(loss - 0.03, loss + 0.03)["verdict"] == "different"
+    assert judge(None, None)["verdict"] == "different"
+    said = " ".join(judge(0, 1)["differs"])
+    assert "torch: 2.11.0 then" in said
+    assert "another machine then" in said
