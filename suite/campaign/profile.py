@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 from torch.autograd import DeviceType
@@ -54,7 +55,7 @@ def run(campaign: Campaign) -> bool:
             for backend in settings["backends"]:
                 ledger.measure(
                     {"rung": name, "strategy": strategy, "backend": backend},
-                    lambda rung=rung, strategy=strategy, backend=backend: kernels(campaign, rung, strategy, backend),
+                    partial(kernels, campaign, rung, strategy, backend),
                 )
     ledger.note("`busy` is the time in kernels over the time of a step without the profiler.")
     columns = ["rung", "strategy", "backend", "ms", "kernel_ms", "busy", "kernels"]

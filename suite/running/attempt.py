@@ -13,7 +13,8 @@ from suite import backends
 from suite.storage import provenance
 from suite.storage.trial import TrialFolder, now, read_json, write_json
 from suite.training import distributed
-from suite.training.trainer import Event, Interrupted, Training
+from suite.training.reporter import Event
+from suite.training.trainer import Interrupted, Training
 
 
 def run_trial(
@@ -41,7 +42,7 @@ def run_trial(
         if folder.done:
             return str(read_json(folder.record)["status"])
         follower = Training(folder, cache, world, event)
-        follower.started_at = follower.resume()
+        follower.resume()
         status = follower.run(should_stop)
         follower.finish(status, [])
         return status
@@ -62,9 +63,9 @@ def run_trial(
             label = backends.get(training.definition["config"]["backend"]).label()
             training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
             write_json(folder.trial, training.definition)
-            attempt["from_step"] = training.started_at = training.resume()
+            attempt["from_step"] = training.resume()
             folder.write_history([*attempts, attempt])
-            training.write_status("running", step=training.step, steps=training.rung.steps)
+            training.reporter.write_status("running", step=training.step, steps=training.rung.steps)
             status = training.run(should_stop)
             attempt |= {"ended": now(), "to_step": training.step, "ended_by": status}
             training.finish(status, [*attempts, attempt])

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from suite.training import measures
 from suite.training.evaluate import Evaluation, Probes
+from suite.training.heldout import HeldOut
+from suite.training.opening import Opened
 
 CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
     (
@@ -33,6 +35,52 @@ CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
     pa.float64(),
 )  # columns that are always there, null where there is nothing to say
 LN2 = float(np.log(2))
+
+
+def final_measures(
+    opened: Opened,
+    heldout: HeldOut,
+    evaluation: Evaluation,
+    curves: list[dict[str, Any]],
+    load_SLE: NDArray[Any],
+    bias_SLE: NDArray[Any] | None,
+    diverged: bool,
+) -> dict[str, Any]:
+    """`measures` of a record, from the whole journal and the last evaluation."""
+    rung, source, layers = opened.task.rung, opened.source, opened.model.moe_layers
+    norm_LE = np.stack([layer.w_out_EFD.detach().float().flatten(1).norm(dim=1).cpu() for layer in layers])
+    tail = max(1, len(curves) // 10)
+    losses = [row["train_loss"] for row in curves[-tail:] if row["train_loss"] is not None]
+    final = {
+        "steps": len(curves),
+        "tokens": len(curves) * rung.tokens_per_step,
+        "train_loss_tail": float(np.mean(losses)) if losses else None,
+        **quality_measures(evaluation, heldout.predicted_bytes),
+        **load_measures(
+            load_SLE, evaluation.load_LE, rung.warmup_steps, rung.tokens_per_step, heldout.predicted, rung.top_k
+        ),
+        "dead_experts": death_measures(load_SLE, norm_LE),
+        **probe_measures(heldout.probes, layers[0].num_experts),
+        "bias": None if bias_SLE is None else measures.bias_health(bias_SLE, measures.tail_length(len(curves))),
+        "parameters": count_parameters(opened),
+        "flops_per_token": rung.flops_per_token,
+        "source_entropy": source.entropy,
+    }
+    if diverged:
+        step = next((row["step"] for row in curves if row["train_loss"] is None or row["grad_norm"] is None), None)
+        final |= {"val_loss": None, "perplexity": None, "bits_per_byte": None, "diverged_at_step": step}
+    return final
+
+
+def count_parameters(opened: Opened) -> dict[str, int]:
+    """Counted, not computed: all, and those one token uses."""
+    rung, model = opened.task.rung, opened.model
+    total = sum(parameter.numel() for parameter in model.parameters())
+    idle = model.embedding.weight.numel() - rung.width  # a token reads one row of the embedding
+    for layer in model.moe_layers:
+        experts = layer.w_in_EDF.numel() + layer.w_out_EFD.numel()
+        idle += experts - experts * min(rung.top_k, layer.num_experts) // layer.num_experts
+    return {"total": total, "active": total - idle}
 
 
 def load_measures(

@@ -75,9 +75,9 @@ def test_cost_of_records(benchmark: Any, tmp_path: Path, rung: str, strategy: st
     flushes: list[float] = []
 
     def flush_if_due() -> None:
-        if len(recorded._rows) >= FLUSH_EVERY:
+        if len(recorded.recorder.held) >= FLUSH_EVERY:
             started = time.process_time()
-            recorded._flush()
+            recorded.flush()
             flushes.append(time.process_time() - started)
 
     arms = {"recorded": partial(trainings.step, recorded), "bare": trainings.bare_steps(bare), "flush": flush_if_due}
@@ -90,7 +90,7 @@ def test_cost_of_records(benchmark: Any, tmp_path: Path, rung: str, strategy: st
     while recorded.step < 3:  # enough for what a rebalance changed to be seen in the parameters
         arms["recorded"]()
         arms["bare"]()
-    recorded._flush()
+    recorded.flush()
     assert recorded.journal.rows() == recorded.step == bare.step
     assert all(layer.seconds["experts"] > 0 for layer in recorded.layers)
     assert all(layer.seconds["experts"] == 0 for layer in bare.layers)
@@ -102,7 +102,7 @@ def test_cost_of_records(benchmark: Any, tmp_path: Path, rung: str, strategy: st
 @pytest.mark.parametrize("loads", [False, True], ids=["loss", "loss and loads"])
 def test_evaluation(benchmark: Any, tmp_path: Path, loads: bool) -> None:
     training = trainings.make(tmp_path, "nano", "smebu")
-    arguments = (training.model, training.heldout, training.heldout_domain, training.source.domains, loads)
+    arguments = (training.model, training.heldout.tokens_NS, training.heldout.domain_N, training.source.domains, loads)
     result = benchmark.pedantic(evaluate, arguments, rounds=10, warmup_rounds=1)
     assert result.loss == pytest.approx(math.log(1024), abs=0.2)  # untrained: about uniform
     assert int(result.load_LE.sum()) == (2 * 2 * 96 * 128 if loads else 0)  # L · K · N · S

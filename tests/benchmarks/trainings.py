@@ -43,11 +43,11 @@ def make(home: Path, rung: str, strategy: str, **sizes: Any) -> Training:
 
 def step(training: Training) -> dict[str, Any]:
     """One step with its row kept, as `Training.run` does it. Flushing is the caller's."""
-    row = training.train_step()
-    row["seconds"] = training.seconds
+    taken = training.train_step()
+    taken.row["seconds"] = training.clock.seconds
     training.step += 1
-    training._rows.append(row)
-    return row
+    training.recorder.keep(taken)
+    return taken.row
 
 
 def steps(training: Training) -> Callable[[], dict[str, Any]]:
@@ -56,7 +56,7 @@ def steps(training: Training) -> Callable[[], dict[str, Any]]:
     def call() -> dict[str, Any]:
         row = step(training)
         if training.step % FLUSH_EVERY == 0:
-            training._flush()
+            training.flush()
         return row
 
     return call

@@ -42,7 +42,7 @@ def load() -> ModuleType | None:
 
 
 def _from_hub() -> ModuleType:
-    return import_module("kernels").get_kernel(REPOSITORY, version=VERSION)  # type: ignore[no-any-return]
+    return import_module("kernels").get_kernel(REPOSITORY, version=VERSION)
 
 
 def _from_folder(folder: Path) -> ModuleType:
