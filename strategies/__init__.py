@@ -3,7 +3,6 @@
 from strategies.families.biased import BiasedSelection, BiasStrategy
 from strategies.families.learned import TopKStrategy
 from strategies.framework.contract import (
-    REDRAWN,
     Balances,
     Knob,
     LayerSpec,
@@ -14,6 +13,7 @@ from strategies.framework.contract import (
     Strategy,
     Waived,
 )
+from strategies.framework.interface import REDRAWN
 from strategies.framework.router import LinearRouter, choose, count, gates, probabilities, score
 
 __all__ = [

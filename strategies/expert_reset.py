@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from strategies.aux_loss import AuxLoss
-from strategies.framework.contract import REDRAWN, LayerSpec, Reset
+from strategies.framework.contract import LayerSpec, Reset
+from strategies.framework.interface import REDRAWN
 
 ROUNDING = 1e-9  # a round ends at the step it is computed to end at, whichever way the quotient was rounded
 

@@ -7,11 +7,11 @@ from itertools import combinations
 from typing import Any
 
 from results.boards.rows import delta, measured
-from results.pages.markdown import interval, number
 from results.records import Outcome, Records, nearest
 from results.statistics.estimates import paired_many
 from results.statistics.margins import against_itself, paired_differences, practical_margins
 from results.statistics.verdict import Family, verdicts
+from results.text import interval, number
 
 SHOWN = {
     "max_vio_global": "MaxVio global",

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from results.claims.evaluate import WORDS
-from results.pages.markdown import cell, table
+from results.text import cell, table
 
 
 def claims_markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:

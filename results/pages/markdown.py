@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.statistics.verdict import WORDS
+from results.text import cell, interval, number, percent, table
 
 COLUMNS = (
     "#",
@@ -77,12 +78,6 @@ def leaderboard_csv(board: Mapping[str, Any]) -> str:
     writer.writeheader()
     writer.writerows([{name: _inert(value) for name, value in row.items()} for row in flat])
     return out.getvalue()
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a Markdown table."""
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return lines + ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
 
 
 def _facts(board: Mapping[str, Any]) -> str:
@@ -177,31 +172,6 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     head = ["Δ loss on [95 % CI, unadjusted]", *("training batches" if name == "training" else name for name in names)]
     return [*table(head, shown), ""]
-
-
-def number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"
-
-
-def interval(mean: float | None, low: float | None, high: float | None, digits: int = 4) -> str:
-    """`mean [low, high]`, signed; what is not known is left out."""
-    if mean is None:
-        return "–"
-    sign = "+" if digits == 4 else ""
-    if low is None or high is None:
-        return f"{mean:{sign}.{digits}f}"
-    return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
-
-
-def cell(text: str) -> str:
-    """Text that can neither leave its table cell nor become a tag or a link."""
-    for mark, harmless in (("|", "\\|"), ("<", "&lt;"), ("](", "]\\(")):
-        text = text.replace(mark, harmless)
-    return " ".join(text.split())
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

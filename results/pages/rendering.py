@@ -15,8 +15,8 @@ import jinja2
 from markupsafe import Markup
 
 from results.claims.evaluate import WORDS as CLAIM_WORDS
-from results.pages.markdown import interval, number, percent
 from results.plots import svg
+from results.text import interval, number, percent
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ARXIV = re.compile(r"arxiv:\s*(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)

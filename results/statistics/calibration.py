@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from results.pages.markdown import table
 from results.statistics.estimates import bca_interval, paired_many
 from results.statistics.power import ALPHA, detectable_difference
 from results.statistics.simulation import LAWS, draw_suites
+from results.text import table
 
 SUITES = 2_000
 ARMS = 7  # compared with the baseline: eight strategies in all

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import torch
 
+from strategies.conformance.broken import Broken, NotApplicable
 from strategies.conformance.lab import Lab, take_step
-from strategies.conformance.rule import Broken, NotApplicable
 from strategies.framework.contract import Waived
 
 BATCHES = 8

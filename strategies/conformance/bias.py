@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from strategies.conformance.broken import Broken, NotApplicable
 from strategies.conformance.lab import Lab, dense, experts_of, require_bias, route, take_step
-from strategies.conformance.rule import Broken, NotApplicable
 
 TRIES = 400  # steps within which a moving bias must have changed at least one choice
 REST = 30  # steps on one batch within which a rule that pools statistics must have settled

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.lab import (
     PHASES,
     Batch,
@@ -20,7 +21,6 @@ from strategies.conformance.lab import (
     snapshot,
     take_step,
 )
-from strategies.conformance.rule import Broken
 from strategies.framework.contract import LayerSpec, Strategy
 
 

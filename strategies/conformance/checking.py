@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from strategies.conformance.broken import Broken, NotApplicable
 from strategies.conformance.lab import Lab
-from strategies.conformance.rule import Broken, NotApplicable, Outcome, Rule, locate, locate_error
+from strategies.conformance.rule import Outcome, Rule, locate, locate_error
 from strategies.conformance.rules import RULES
 from strategies.framework.contract import Strategy
 

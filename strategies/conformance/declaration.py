@@ -13,9 +13,10 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
-from strategies.conformance.rule import Broken
-from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Routing, Score, Strategy, Waived
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Routing, Strategy, Waived
+from strategies.framework.interface import Score
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
 

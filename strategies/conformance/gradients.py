@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, experts_of, route, task_loss
-from strategies.conformance.rule import Broken
 from strategies.framework.contract import LayerSpec, Routing, Strategy
 
 ROUNDING = 1e-7  # what remains of a gradient that cancels, as that of a single normalised gate

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.lab import (
     PHASES,
     Batch,
@@ -27,7 +28,6 @@ from strategies.conformance.lab import (
     take_step,
 )
 from strategies.conformance.ranks import Ranks
-from strategies.conformance.rule import Broken
 from strategies.framework.contract import Strategy
 
 STEPS = 3

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strategies.conformance.rule import Broken, NotApplicable
+from strategies.conformance.broken import Broken, NotApplicable
 from strategies.framework.contract import LayerSpec, RouteContext, Routing, Strategy
 
 WIDTH = 32

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.declaration import check_routing
 from strategies.conformance.lab import PHASES, Batch, Lab, buffers, dense, difference, experts_of, route, take_step
-from strategies.conformance.rule import Broken
 from strategies.framework.contract import Routing, Strategy
 
 PRECISION = 1e-4  # on gates: far above float32's rounding, far below bfloat16's

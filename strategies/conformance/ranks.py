@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from strategies.conformance.rule import Broken
+from strategies.conformance.broken import Broken
 
 PATIENCE = 5.0  # seconds an all-reduce waits for the other ranks
 

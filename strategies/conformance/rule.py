@@ -1,4 +1,4 @@
-"""What a rule of conformance is, how a check says that it is broken, and where in the strategy's own file that is."""
+"""What a rule of conformance is, what it said, and where in the strategy's own file a broken one is."""
 
 from __future__ import annotations
 
@@ -6,26 +6,12 @@ import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from strategies.conformance.lab import Lab
 from strategies.framework.contract import Strategy
 
-if TYPE_CHECKING:
-    from strategies.conformance.lab import Lab
-
 Status = Literal["passed", "failed", "waived"]
-
-
-class Broken(Exception):
-    """A rule is broken; `method` is the one to look at."""
-
-    def __init__(self, message: str, method: str = "route") -> None:
-        super().__init__(message)
-        self.method = method
-
-
-class NotApplicable(Exception):
-    """A rule says nothing about this strategy; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import torch
 
+from strategies.conformance.broken import Broken
 from strategies.conformance.lab import WIDTH, Lab, take_step
-from strategies.conformance.rule import Broken
 
 REPEATS = 5
 HIDDEN = 64 * WIDTH  # of the feed-forward layer that stands for the experts

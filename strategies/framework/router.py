@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.framework.contract import LayerSpec, Score
+from strategies.framework.interface import LayerSpec, Score
 
 TINY = 1e-20  # keeps the gate's division defined (Trinity's released router uses the same value)
 

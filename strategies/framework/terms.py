@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strategies.framework.contract import RouteContext, Routing, Strategy
+from strategies.framework.interface import RouteContext, Routing
 from strategies.framework.router import choose, count, probabilities
 
 
@@ -74,7 +74,7 @@ def sequence_balance(probabilities_TE: Tensor, expert_A: Tensor, sequence_length
 TERMS: dict[str, Callable[[Routing, RouteContext, int], Tensor]] = {"z_loss": z_loss, "sequence_loss": sequence_loss}
 
 
-def build_terms(mapping: Mapping[str, float], strategy: Strategy) -> list[Term]:
+def build_terms(mapping: Mapping[str, float], strategy: str, has_router: bool, top_k: int) -> list[Term]:
     """The configured terms, in the order given.
 
     Raises:
@@ -82,7 +82,7 @@ def build_terms(mapping: Mapping[str, float], strategy: Strategy) -> list[Term]:
     """
     terms = []
     for name, coefficient in mapping.items():
-        key = f"{strategy.name}.terms.{name}"
+        key = f"{strategy}.terms.{name}"
         if name not in TERMS:
             near = difflib.get_close_matches(str(name), TERMS, n=1, cutoff=0)[0]
             raise ValueError(f"{key}: no such term; expected one of {', '.join(TERMS)}; nearest is {near}")
@@ -90,9 +90,7 @@ def build_terms(mapping: Mapping[str, float], strategy: Strategy) -> list[Term]:
             raise ValueError(f"{key}: {coefficient!r} is not a number; expected a coefficient of 0 or more")
         if not math.isfinite(coefficient) or coefficient < 0:
             raise ValueError(f"{key}: {coefficient} is impossible; expected a coefficient of 0 or more")
-        if not strategy.has_router:
-            raise ValueError(
-                f"{key}: {coefficient} cannot apply; {strategy.name} has no router scores; expected no terms"
-            )
-        terms.append(Term(name, float(coefficient), strategy.spec.top_k, TERMS[name]))
+        if not has_router:
+            raise ValueError(f"{key}: {coefficient} cannot apply; {strategy} has no router scores; expected no terms")
+        terms.append(Term(name, float(coefficient), top_k, TERMS[name]))
     return terms

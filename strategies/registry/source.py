@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from strategies.framework.contract import Strategy
+from strategies.framework.interface import Routing
 
 
 def source_digest(cls: type[Strategy]) -> str:
@@ -18,12 +19,12 @@ def source_digest(cls: type[Strategy]) -> str:
     That is every module defining a class between `cls` and `Strategy`, and every module of `strategies` they import,
     directly or not. The contract itself is not part of a rule: what it changes, it changes for all.
     """
-    base = inspect.getmodule(Strategy)
+    contract = (inspect.getmodule(Strategy), inspect.getmodule(Routing))
     waiting = [inspect.getmodule(ancestor) for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]]
     sources: dict[str, str] = {}
     while waiting:
         module = waiting.pop()
-        if module is None or module is base or module.__name__ in sources:
+        if module is None or module in contract or module.__name__ in sources:
             continue
         tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
         waiting += _own_imports(tree)

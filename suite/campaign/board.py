@@ -14,10 +14,10 @@ from typing import Any
 
 from suite.campaign import mps
 from suite.campaign.ledger import Campaign
-from suite.planning import config
+from suite.planning import config, library
 from suite.planning.plan import Plan, make_plan, states
 from suite.running.runner import Runner
-from suite.storage.trial import read_json
+from suite.storage.files import read_json
 
 KEPT = ("trial.json", "record.json", "curves.parquet", "load.npz")
 ARCHIVE_BYTES = 15 * 2**20  # of finished trials in one archive, about
@@ -59,7 +59,7 @@ def make_board(campaign: Campaign) -> Plan:
     """The suite's plan on this machine."""
     settings = campaign.settings["board"]
     stated = settings["suite"]
-    suite = config.load(stated) if isinstance(stated, str) else config.parse(stated, "campaign.yaml")
+    suite = library.load(stated) if isinstance(stated, str) else config.parse(stated, "campaign.yaml")
     suite, task_settings = config.apply_overrides(suite, {**settings["set"], "device": campaign.device.type})
     return make_plan(suite, task_settings, home=campaign.home)
 

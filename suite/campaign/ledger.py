@@ -13,8 +13,8 @@ import torch
 import yaml
 
 from suite.campaign import machine
+from suite.storage.files import now, write_json
 from suite.storage.home import resolve
-from suite.storage.trial import now, write_json
 
 SETTINGS = Path(__file__).with_name("campaign.yaml")
 

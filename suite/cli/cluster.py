@@ -115,7 +115,7 @@ def submit(
     import tasks
     from slurm import logs_of
     from slurm.submit import submit as hand_over
-    from suite.planning.config import expand
+    from suite.planning.library import expand
 
     profile = load_profile(profile_name, profile_settings)
     folder = resolve_home(home)

@@ -64,11 +64,11 @@ def rung_rows() -> list[dict[str, Any]]:
 
 
 def suite_rows() -> list[dict[str, Any]]:
-    from suite.planning import config
+    from suite.planning import library
 
     rows = []
-    for name in config.names():
-        suite = config.load(name)
+    for name in library.names():
+        suite = library.load(name)
         rows.append(
             {
                 "name": name,

@@ -85,13 +85,13 @@ def selected(
 ) -> tuple[Any, dict[str, Any], list[str], list[str], dict[str, str]]:
     """The suite with its overrides, task overrides, arms, tasks, and where plug-ins came from."""
     from strategies import registry
-    from suite.planning import config
+    from suite.planning import config, library
 
     sources: dict[str, str] = {}
     for file in plugins:
         for cls in registry.load_plugin(file):
             sources[cls.name] = str(Path(file).resolve())
-    suite = config.load(suite_name)
+    suite = library.load(suite_name)
     listed = [arm.name for arm in suite.strategies]
     arms = flat(only_arms)
     if sources and not arms:  # a plug-in on the command line is there to be compared
@@ -116,6 +116,6 @@ def resolve_home(home: str | None, write: bool = True) -> Path:
 
 
 def print_json(value: Any) -> None:
-    from suite.storage.trial import plain
+    from suite.storage.files import plain
 
     click.echo(json.dumps(plain(value), indent=1, ensure_ascii=False))

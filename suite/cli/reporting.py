@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
-    from suite.planning import config
+    from suite.planning import library
     from suite.words import nearest
 
-    if not (home / "suites" / f"{suite}.json").is_file() and suite.startswith((config.CLAIM, config.TUNE)):
-        suite = config.load(suite).suite
+    if not (home / "suites" / f"{suite}.json").is_file() and suite.startswith((library.CLAIM, library.TUNE)):
+        suite = library.load(suite).suite
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
@@ -182,7 +182,7 @@ def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: s
     from results import records
     from results.boards import leaderboard
     from results.pages import html, markdown
-    from suite.storage.trial import now, write_json
+    from suite.storage.files import now, write_json
 
     target.mkdir(parents=True, exist_ok=True)
     board = leaderboard.build(manifest, records.collect(manifest, home / "trials"), hardware=hardware, generated=now())
@@ -241,7 +241,7 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     """
     from results import claims as ledger
     from results.pages import site
-    from suite.storage.trial import write_json
+    from suite.storage.files import write_json
 
     folder = resolve_home(home, write=False)
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
@@ -277,6 +277,6 @@ def verdict_on(claim: Any, home: Path) -> dict[str, Any]:
 
 def plan_of(claim: Any, home: Path) -> Plan:
     """The trials that a testable claim rests on."""
-    from suite.planning import config, plan
+    from suite.planning import library, plan
 
-    return plan.make_plan(config.load(f"{config.CLAIM}{claim.id}"), home=home)
+    return plan.make_plan(library.load(f"{library.CLAIM}{claim.id}"), home=home)

@@ -37,12 +37,12 @@ def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None)
 @home_option
 def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
     """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
-    from suite.planning import config, estimate
+    from suite.planning import estimate, library
 
     folder = resolve_home(home)
     summaries: list[dict[str, Any]] = []
     counted: set[str] = set()
-    for name in config.expand(suite):
+    for name in library.expand(suite):
         made = planned(name, home=folder, **selection)
         summaries.append(estimate.summarise(made, folder, counted))
         counted |= {trial.key for trial in made.trials}
@@ -79,11 +79,11 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
     after another), or `tune:SUITE`, those that tune a suite's arms: `equipoise tune SUITE` runs them here and then
     chooses.
     """
-    from suite.planning import config
+    from suite.planning import library
 
     folder = resolve_home(home)
     failed = False
-    for name in config.expand(suite):
+    for name in library.expand(suite):
         made = planned(name, home=folder, **selection)
         if name != suite:
             click.echo(f"{name}: {made.suite.title}", err=True)
@@ -146,7 +146,7 @@ def print_finished(made: Any, folder: Path) -> None:
     """One JSON object a line for each trial with a record."""
     import json
 
-    from suite.storage.trial import read_json
+    from suite.storage.files import read_json
 
     for trial in made.trials:
         trial_folder = made.folder(folder, trial)
@@ -200,7 +200,7 @@ def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str |
     outcome = execute(made, folder, jobs, tracking)
     if outcome.failed or outcome.interrupted:
         sys.exit(1)
-    result = tuning.choose(chosen, made, folder)
+    result = tuning.choose(chosen, made.trials, folder)
     if as_json:
         print_json(result)
     else:
@@ -227,7 +227,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
     import tasks
     from suite.running import reproduce as again
     from suite.running.attempt import run_trial
-    from suite.storage.trial import read_json
+    from suite.storage.files import read_json
 
     board, found = again.find_row(row, Path(boards) if boards else again.published_folder())
     seeds = {entry["seed"]: entry["trial_key"] for entry in found["seeds"]}

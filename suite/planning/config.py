@@ -5,22 +5,19 @@ A suite is data. Whatever it says that can change a trial's numbers ends up in t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from suite.errors import UsageError
 from suite.words import nearest
 
-SUITES = Path(__file__).parents[1] / "suites"
+TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
+
 AA_SUFFIX = "-aa"
-CLAIM = "claims:"
-EVERY_CLAIM = "claims"
-TUNE = "tune:"
 RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
@@ -49,10 +46,6 @@ _Loader.add_implicit_resolver(
 def read_yaml(text: str) -> Any:
     """A YAML value."""
     return yaml.load(text, Loader=_Loader)  # a SafeLoader: plain values only
-
-
-class UsageError(ValueError):
-    """Something the caller asked for that cannot be: one line that names the key, the value and what was expected."""
 
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
@@ -177,26 +170,6 @@ class Suite(_Strict):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
 
-def names() -> list[str]:
-    """The suites that come with Equipoise."""
-    return sorted(path.stem for path in SUITES.glob("*.yaml"))
-
-
-def find(name_or_path: str) -> Path:
-    """The file of a suite: a shipped name, or a path ending in .yaml."""
-    if name_or_path.endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise UsageError(f"suite: no file {name_or_path!r}")
-        return path
-    if name_or_path not in names():
-        raise UsageError(
-            f"suite: {name_or_path!r} is unknown; expected one of {', '.join(names())}, claims:ID or a .yaml file"
-            + nearest(name_or_path, names())
-        )
-    return SUITES / f"{name_or_path}.yaml"
-
-
 def parse(data: Any, where: str, digest: str = "") -> Suite:
     """A suite from parsed YAML; `where` names it in errors."""
     if not isinstance(data, dict):
@@ -205,43 +178,6 @@ def parse(data: Any, where: str, digest: str = "") -> Suite:
         return Suite.model_validate({**data, "digest": digest})
     except ValidationError as error:
         raise UsageError(explain(error, where, Suite)) from None
-
-
-def expand(name: str) -> list[str]:
-    """The suites a name stands for: `claims` is every claim that can be tested, all else is itself."""
-    if name != EVERY_CLAIM:
-        return [name]
-    from results import claims
-
-    return [f"{CLAIM}{claim.id}" for claim in claims.load_all() if claim.trials is not None]
-
-
-def load(name_or_path: str) -> Suite:
-    """Read and check a suite: a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or
-    `tune:SUITE`, those that tune a suite's arms.
-
-    Raises:
-        UsageError: unknown name, broken YAML, unknown key, wrong type, impossible value.
-    """
-    if name_or_path.startswith(CLAIM):
-        from results import claims
-
-        claim = claims.get(name_or_path.removeprefix(CLAIM))
-        return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
-    if name_or_path.startswith(TUNE):
-        from suite.planning.tune import tuning_suite
-
-        return tuning_suite(load(name_or_path.removeprefix(TUNE)))
-    path = find(name_or_path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not UTF-8 text; expected a suite's YAML") from None
-    try:
-        data = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
 
 
 def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:

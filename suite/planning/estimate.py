@@ -14,7 +14,7 @@ import numpy as np
 
 from results.statistics import power
 from suite.planning.plan import Plan, states
-from suite.storage.trial import read_json
+from suite.storage.files import read_json
 from suite.words import duration, quantity
 from tasks import Rung
 

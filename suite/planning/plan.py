@@ -1,14 +1,9 @@
-"""From a suite to its trials: resolved configurations, keys, manifest. Starts nothing.
-
-A key is a hash of a hash: the arm and the task are hashed once, then each seed, so that 100,000 trials take seconds.
-"""
+"""From a suite to its trials: resolved configurations, keys, manifest. Starts nothing."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from math import log
 from pathlib import Path
 from typing import Any
@@ -19,57 +14,14 @@ import tasks
 from strategies import LayerSpec, Strategy
 from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
-from suite.planning.config import AA_SEEDS, AA_SUFFIX, ArmEntry, Suite, UsageError
-from suite.storage.trial import TrialFolder, alone, read_json, write_json
+from suite.errors import UsageError
+from suite.planning import tune
+from suite.planning.config import AA_SEEDS, AA_SUFFIX, TUNED, ArmEntry, Suite
+from suite.planning.trials import Cell, Trial, digest
+from suite.storage.files import alone, read_json, write_json
+from suite.storage.trial import TrialFolder
 from suite.words import nearest
 from tasks import Task
-
-TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training run: what it is a cell of, and everything that can change its numbers."""
-
-    arm: str
-    task: str
-    seed: int  # pairs it with the other arms' trials
-    key: str
-    cell: Cell = field(repr=False, compare=False)
-    config_seed: int = 0  # what it really draws from; the A/A arm's differs from `seed`
-
-    @property
-    def definition(self) -> dict[str, Any]:
-        """The content of `trial.json`."""
-        config = {**self.cell.config, "seed": self.config_seed}
-        return {
-            "schema": 1,
-            "trial_key": self.key,
-            "config": config,
-            "facts": self.cell.facts,
-            "task": self.cell.task.model_dump(mode="json"),
-            "plugins": self.cell.plugins,
-        }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """An arm on a task: all its trials but for the seed."""
-
-    config: dict[str, Any]
-    facts: dict[str, Any]
-    plugins: list[str]
-    digest: str
-    task: Task
-
-    def key(self, seed: int) -> str:
-        return hashlib.sha256(f"{self.digest}/{seed}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -203,11 +155,8 @@ def make_plan(
         plugins: strategy name → file it was loaded from.
         home: where a tuned track finds what tuning chose.
     """
-    if suite.track == "tuned":
-        from suite.planning import tune
-
-        if home is None:
-            raise UsageError("track: tuned needs a home, where tuning wrote its choice")
+    if suite.track == "tuned" and home is None:
+        raise UsageError("track: tuned needs a home, where tuning wrote its choice")
     backends.get(suite.backend)
     device = resolve_device(suite.device)
     arms = choose_arms(suite, only_arms)

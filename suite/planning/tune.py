@@ -6,15 +6,18 @@ chose from, and the tuned track of the same suite reads it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from strategies import registry
-from suite.planning.config import TUNE_SEEDS, ArmEntry, Suite, UsageError, parse
-from suite.planning.plan import TUNED, Plan
-from suite.storage.trial import now, read_json, write_json
+from suite.errors import UsageError
+from suite.planning.config import TUNE_SEEDS, TUNED, ArmEntry, Suite, parse
+from suite.planning.trials import Trial
+from suite.storage.files import now, read_json, write_json
+from suite.storage.trial import TrialFolder
 
 SEPARATOR = "@"
 
@@ -62,7 +65,7 @@ def choice_behind(home: Path, board: str) -> Path | None:
     return path(home, board.removesuffix(TUNED)) if board.endswith(TUNED) else None
 
 
-def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
+def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     """For each arm and task the grid value with the lowest mean held-out loss; a value that diverged is out.
 
     Written to `tuning/<suite>.json` with every loss it chose from.
@@ -71,8 +74,8 @@ def choose(suite: Suite, plan: Plan, home: Path) -> dict[str, Any]:
         RuntimeError: a trial has no record yet.
     """
     losses: dict[str, dict[str, dict[str, list[float | None]]]] = {}
-    for trial in plan.trials:
-        folder = plan.folder(home, trial)
+    for trial in trials:
+        folder = TrialFolder(home / "trials" / trial.key)
         if not folder.done:
             raise RuntimeError(
                 f"tune: trial {trial.arm} on {trial.task}, seed {trial.seed} has no record; run tune again"

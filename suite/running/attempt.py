@@ -11,7 +11,8 @@ from typing import Any
 
 from suite import backends
 from suite.storage import provenance
-from suite.storage.trial import TrialFolder, now, read_json, write_json
+from suite.storage.files import now, read_json, write_json
+from suite.storage.trial import TrialFolder
 from suite.training import distributed
 from suite.training.reporter import Event
 from suite.training.trainer import Interrupted, Training

@@ -8,8 +8,9 @@ from typing import Any
 
 from strategies import registry
 from suite import NUMERICS
-from suite.planning.config import UsageError
-from suite.storage.trial import TrialFolder, read_json, write_json
+from suite.errors import UsageError
+from suite.storage.files import read_json, write_json
+from suite.storage.trial import TrialFolder
 from suite.words import nearest
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from suite.planning.plan import Plan, Trial, failure_line
+from suite.planning.plan import Plan, failure_line
+from suite.planning.trials import Trial
 from suite.storage.trial import TrialFolder
 
 BUSY_PATIENCE = 60.0  # seconds to wait for a trial that another process holds

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from suite.storage.trial import TrialFolder, alone, read_json, write_json
+from suite.storage.files import alone, read_json, write_json
+from suite.storage.trial import TrialFolder
 
 POINTS = 200  # a curve's points in MLflow; the folder has them all
 SYNC_SECONDS = 5.0
@@ -251,7 +252,7 @@ class Mirror:
         history = folder.history()
         if not history or "provenance" not in read_json(folder.trial):
             return [], 0, None, "new"
-        from suite.storage.trial import Journal
+        from suite.storage.journal import Journal
 
         rows = Journal(folder.path, 1, 1, bias=False).curves()
         steps = read_json(folder.trial)["config"]["task"]["rung"]["steps"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from suite.planning.config import UsageError
+from suite.errors import UsageError
 
 
 def resolve(home: str | None, write: bool = True) -> Path:

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from suite.storage.files import write_atomically
+
 NEWEST, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
 _MARK = b"\nsha256:"
 _TAIL = len(_MARK) + 64
@@ -21,20 +23,6 @@ _TAIL = len(_MARK) + 64
 
 class Damaged(ValueError):
     """A checkpoint that is truncated or changed."""
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """All of the file or nothing of it, also if the machine stops."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:

@@ -53,5 +53,4 @@ class Clock:
             "tokens_per_second": taken.rung.tokens_per_step / typical,
             "step_ms": {name: 1000 * value for name, value in split.items()},
             "peak_memory_bytes": peak_memory(self.device),
-            "mfu": None,
         }

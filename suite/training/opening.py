@@ -13,7 +13,8 @@ import torch
 import tasks
 from strategies import registry as strategy_registry
 from suite import NUMERICS, backends
-from suite.storage.trial import TrialFolder, read_json
+from suite.storage.files import read_json
+from suite.storage.trial import TrialFolder
 from suite.training.memory import keep_freed_memory, start_counting_memory
 from suite.training.model import Transformer
 from tasks import Task

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from suite.storage.trial import Journal
+from suite.storage.journal import Journal
 from suite.training.measures import entropy, max_vio
 from suite.training.step import Taken
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from suite.storage.trial import TrialFolder, now, write_json
+from suite.storage.files import now, write_json
+from suite.storage.trial import TrialFolder
 
 STATUS_SECONDS = 2.0
 

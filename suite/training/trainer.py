@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 
-from suite.storage.trial import Journal, TrialFolder, write_json
+from suite.storage.files import write_json
+from suite.storage.journal import Journal
+from suite.storage.trial import TrialFolder
 from suite.training import checkpoint, optimizers, record
 from suite.training.clock import Clock
 from suite.training.distributed import World

@@ -21,7 +21,7 @@ from synthetic_records import write_suite
 
 from suite.cli.reporting import write_report
 from suite.planning import config, plan
-from suite.storage.trial import Journal
+from suite.storage.journal import Journal
 from suite.training import checkpoint
 from suite.training.trainer import FLUSH_EVERY
 

@@ -103,3 +103,75 @@ def test_every_yaml_file_parses():
     for folder in ("suite", *FLOORS):
         for path in (ROOT / folder).rglob("*.yaml"):
             assert yaml.safe_load(path.read_text()) is not None, path
+
+
+def edges(root, folders):
+    """module → what it imports of `folders`, wherever in its code: at the top, in a function, for type checking."""
+    paths = {}
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*.py")):
+            if "published" not in path.parts:
+                paths[".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")] = path
+    found = {}
+    for module, path in paths.items():
+        named = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                full = {f"{node.module}.{name.name}" for name in node.names}
+                named |= {name if name in paths else node.module for name in full}
+        found[module] = (named & paths.keys()) - {module}
+    return found
+
+
+def circle(graph):
+    """The modules of one import circle, in order; None if there is none."""
+    done: set[str] = set()
+
+    def walk(module, trail):
+        if module in trail:
+            return [*trail[trail.index(module) :], module]
+        if module in done:
+            return None
+        for target in sorted(graph[module]):
+            found = walk(target, [*trail, module])
+            if found:
+                return found
+        done.add(module)
+        return None
+
+    return next((found for module in sorted(graph) if (found := walk(module, []))), None)
+
+
+def test_no_import_circle_not_even_one_hidden_in_a_function():
+    assert circle(edges(ROOT, ("suite", *FLOORS))) is None
+
+
+def test_a_planted_circle_is_seen(tmp_path):
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "__init__.py").touch()
+    (tmp_path / "suite" / "a.py").write_text("from suite import b\n")
+    (tmp_path / "suite" / "b.py").write_text("def late():\n    from suite.a import b\n")
+    assert circle(edges(tmp_path, ["suite"])) == ["suite.a", "suite.b", "suite.a"]
+    (tmp_path / "suite" / "b.py").write_text("def late():\n    import json\n")
+    assert circle(edges(tmp_path, ["suite"])) is None
+
+
+def test_rules_stand_on_framework_families_and_assignment_only():
+    """A rule imports those, or another rule; nothing below a rule imports one."""
+    graph = edges(ROOT, ["strategies"])
+    rules = {f"strategies.{path.stem}" for path in (ROOT / "strategies").glob("*.py")} - {"strategies.__init__"}
+    assert len(rules) > 15
+    below = ("strategies.framework", "strategies.families", "strategies.assignment")
+    for module in sorted(graph):
+        if module in rules:
+            strangers = {name for name in graph[module] - rules if not name.startswith(below)}
+            assert not strangers, f"{module} imports {strangers}"
+        elif module.startswith(below):
+            assert not graph[module] & rules, f"{module} imports {graph[module] & rules}"
+
+
+def test_every_file_at_the_top_of_strategies_is_a_rule():
+    for path in sorted((ROOT / "strategies").glob("*.py")):
+        assert path.name == "__init__.py" or re.search(r"^    name = ", path.read_text(), re.MULTILINE), path.name

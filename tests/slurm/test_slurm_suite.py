@@ -17,11 +17,11 @@ from test_slurm_interruptions import processes
 
 from suite.cli import cluster as verbs
 from suite.cli import main
-from suite.planning import config, plan
+from suite.planning import library, plan
 from suite.running.attempt import run_trial
 from suite.running.tracking import Mirror
+from suite.storage.files import read_json
 from suite.storage.home import resolve
-from suite.storage.trial import read_json
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
@@ -70,7 +70,7 @@ def test_fifty_trials_end_with_the_records_of_an_undisturbed_run(cluster, tmp_pa
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
     file = tmp_path / "chaos.yaml"
     file.write_text(yaml.safe_dump(SUITE))
-    made = plan.make_plan(config.load(str(file)))
+    made = plan.make_plan(library.load(str(file)))
     quiet = resolve(str(tmp_path / "quiet"))
     for trial in made.trials:
         run_trial(made.write_trial(quiet, trial).path, quiet / "cache")

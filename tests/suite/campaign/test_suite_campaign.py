@@ -247,7 +247,7 @@ def test_the_full_size_names_what_exists():
     from strategies import registry
     from suite import backends
     from suite.campaign.ledger import SETTINGS
-    from suite.planning import config
+    from suite.planning import library
 
     settings = yaml.safe_load(Path(SETTINGS).read_text())
     assert settings["full"].keys() == settings["tiny"].keys()
@@ -264,4 +264,4 @@ def test_the_full_size_names_what_exists():
             tasks.load(rung["task"], rung["set"])
         assert sizes["step"]["strategies_on"] in sizes["step"]["rungs"]
         assert set(sizes["parity"]["loads"]) | set(sizes["layer"]["loads"]) <= set(loads.LOADS)
-    assert config.load(settings["full"]["board"]["suite"]).precision == "bfloat16"
+    assert library.load(settings["full"]["board"]["suite"]).precision == "bfloat16"

@@ -18,7 +18,7 @@ from slurm import logs_of, profiles
 from slurm.ledger import Ledger
 from slurm.queue import JobState
 from suite.cli import VERBS, cluster, main
-from suite.planning.config import load
+from suite.planning.library import load
 from suite.planning.plan import make_plan
 
 

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from suite.planning import config, plan
-from suite.storage.trial import write_json
+from suite.planning import config, library, plan
+from suite.storage.files import write_json
 
 
 def made(data, **kwargs):
@@ -181,8 +181,8 @@ def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
 
 
 def test_every_shipped_suite_can_be_planned():
-    for name in config.names():
-        assert plan.make_plan(config.load(name)).trials
+    for name in library.names():
+        assert plan.make_plan(library.load(name)).trials
 
 
 def test_a_price_goes_by_what_each_arm_took(tiny_suite, home):

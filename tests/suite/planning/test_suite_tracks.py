@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from suite.cli import main
-from suite.planning import config, plan, tune
+from suite.planning import config, library, plan, tune
 from suite.running import reproduce
 from suite.running.attempt import run_trial
-from suite.storage.trial import read_json, write_json
+from suite.storage.files import read_json, write_json
 
 
 def call(*arguments, code=0):
@@ -37,8 +37,8 @@ def test_tuning_has_equal_budgets_and_seeds_no_board_reports(tiny_suite):
 
 
 def test_what_tunes_a_suite_is_a_suite_that_any_verb_takes():
-    named = {trial.key for trial in plan.make_plan(config.load("tune:quick")).trials}
-    assert named == {trial.key for trial in plan.make_plan(tune.tuning_suite(config.load("quick"))).trials}
+    named = {trial.key for trial in plan.make_plan(library.load("tune:quick")).trials}
+    assert named == {trial.key for trial in plan.make_plan(tune.tuning_suite(library.load("quick"))).trials}
 
 
 def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
@@ -50,7 +50,7 @@ def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
         value = trial.arm.split("@")[1]
         fake_record(tuning.folder(home, trial), losses[value][seen.get(value, 0)])
         seen[value] = seen.get(value, 0) + 1
-    chosen = tune.choose(suite, tuning, home)["arms"]["smebu"]["tasks"]["zipf-nano"]
+    chosen = tune.choose(suite, tuning.trials, home)["arms"]["smebu"]["tasks"]["zipf-nano"]
     assert chosen["value"] == 0.01  # means 3.0, 2.3, out, 2.25, 4.0
     assert chosen["at_edge"] is False
     assert chosen["losses"]["0.005"] == [1.0, None]
@@ -70,7 +70,7 @@ def test_tuning_task_by_task_or_arm_by_arm_keeps_what_was_chosen_before(tiny_sui
         part = plan.make_plan(tune.tuning_suite(suite.model_copy(update={"strategies": entries})), only_tasks=tasks)
         for trial in part.trials:
             fake_record(part.folder(home, trial), loss if trial.arm.endswith("@0.005") else 9.0)
-        tune.choose(suite.model_copy(update={"strategies": entries}), part, home)
+        tune.choose(suite.model_copy(update={"strategies": entries}), part.trials, home)
 
     tuned(("smebu",), ("mix-nano",), 1.0)
     tuned(("smebu",), ("mix-bench",), 2.0)

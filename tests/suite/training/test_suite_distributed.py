@@ -15,7 +15,8 @@ import pytest
 
 from suite.planning import config, plan
 from suite.running.attempt import run_trial
-from suite.storage.trial import TrialFolder, read_json
+from suite.storage.files import read_json
+from suite.storage.trial import TrialFolder
 
 RANK = """
 import sys

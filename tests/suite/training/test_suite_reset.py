@@ -15,7 +15,8 @@ from strategies import REDRAWN, Reset, RouteContext, registry
 from suite import backends
 from suite.planning import config, plan
 from suite.running.attempt import run_trial
-from suite.storage.trial import TrialFolder, read_json
+from suite.storage.files import read_json
+from suite.storage.trial import TrialFolder
 from suite.training import optimizers, reset
 from suite.training.model import INIT_STD, Transformer, stream
 from suite.training.muon import Together

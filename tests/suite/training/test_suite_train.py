@@ -15,7 +15,8 @@ import torch
 
 from suite.planning import config, plan
 from suite.running.attempt import run_trial
-from suite.storage.trial import Busy, TrialFolder, read_json
+from suite.storage.files import read_json
+from suite.storage.trial import Busy, TrialFolder
 from suite.training.checkpoint import NEWEST, PREVIOUS
 from suite.training.trainer import Interrupted, Training
 

@@ -1,0 +1,73 @@
+"""Suites by name: those that come with Equipoise, files, the trials of a claim, and those that tune a suite."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from suite.errors import UsageError
+from suite.planning.config import Suite, parse, read_yaml
+from suite.planning.tune import tuning_suite
+from suite.words import nearest
+
+SUITES = Path(__file__).parents[1] / "suites"
+CLAIM = "claims:"
+EVERY_CLAIM = "claims"
+TUNE = "tune:"
+
+
+def names() -> list[str]:
+    """The suites that come with Equipoise."""
+    return sorted(path.stem for path in SUITES.glob("*.yaml"))
+
+
+def find(name_or_path: str) -> Path:
+    """The file of a suite: a shipped name, or a path ending in .yaml."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise UsageError(f"suite: no file {name_or_path!r}")
+        return path
+    if name_or_path not in names():
+        raise UsageError(
+            f"suite: {name_or_path!r} is unknown; expected one of {', '.join(names())}, claims:ID or a .yaml file"
+            + nearest(name_or_path, names())
+        )
+    return SUITES / f"{name_or_path}.yaml"
+
+
+def expand(name: str) -> list[str]:
+    """The suites a name stands for: `claims` is every claim that can be tested, all else is itself."""
+    if name != EVERY_CLAIM:
+        return [name]
+    from results import claims
+
+    return [f"{CLAIM}{claim.id}" for claim in claims.load_all() if claim.trials is not None]
+
+
+def load(name_or_path: str) -> Suite:
+    """Read and check a suite: a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on, or
+    `tune:SUITE`, those that tune a suite's arms.
+
+    Raises:
+        UsageError: unknown name, broken YAML, unknown key, wrong type, impossible value.
+    """
+    if name_or_path.startswith(CLAIM):
+        from results import claims
+
+        claim = claims.get(name_or_path.removeprefix(CLAIM))
+        return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
+    if name_or_path.startswith(TUNE):
+        return tuning_suite(load(name_or_path.removeprefix(TUNE)))
+    path = find(name_or_path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: not UTF-8 text; expected a suite's YAML") from None
+    try:
+        data = read_yaml(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
+    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
