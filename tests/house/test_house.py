@@ -175,3 +175,17 @@ def test_rules_stand_on_framework_families_and_assignment_only():
 def test_every_file_at_the_top_of_strategies_is_a_rule():
     for path in sorted((ROOT / "strategies").glob("*.py")):
         assert path.name == "__init__.py" or re.search(r"^    name = ", path.read_text(), re.MULTILINE), path.name
+
+
+def test_every_file_the_architecture_names_is_there():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = re.findall(r"`((?:suite|strategies|tasks|results|slurm|tests)/[\w./-]*)`", page)
+    assert len(named) > 30
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_no_change_of_the_table_touches_more_than_three_places():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = [line.split("|") for line in page.partition("## To change X")[2].splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 12
+    assert all(1 <= len(re.findall(r"`[\w]+/", row[2])) <= 3 for row in rows)
