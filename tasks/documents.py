@@ -44,6 +44,21 @@ def _enough(documents: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         yield from sections(name, text, length)
 
 
+def drawn(documents: Iterable[tuple[str, str]], most: int) -> list[tuple[str, str]]:
+    """Documents of at most `most` bytes in all, in their own order: a draw by the hashes of their names.
+
+    The hashes are not those that hold documents out, so that the two draws have nothing to do with each other.
+    """
+    known = list(documents)
+    chosen, taken = set(), 0
+    for index in sorted(range(len(known)), key=lambda i: hashlib.sha256(f"drawn/{known[i][0]}".encode()).digest()):
+        size = len(known[index][1].encode("utf-8", errors="surrogatepass"))
+        if taken + size <= most:
+            chosen.add(index)
+            taken += size
+    return [document for index, document in enumerate(known) if index in chosen]
+
+
 class Spool:
     """A domain's documents on disk, to be read as often as needed; blank ones and exact repeats are left out.
 

@@ -1,4 +1,4 @@
-"""A stand-in for setuptools' build backend that names a package and does nothing else.
+"""A stand-in for a build backend that names a package and does nothing else.
 
 `pip download` wants the metadata of a source archive and would run its setup.py to get it. tasks/archives.py copies
 this file to where pip's subprocess looks for the backend first, so no code of the archive runs.
@@ -16,7 +16,7 @@ class MetadataOnly:
 
     def prepare_metadata_for_build_wheel(self, metadata_directory: str, config_settings: Any = None) -> str:
         name, version = os.environ["EQUIPOISE_ARCHIVE"].split("==")
-        folder = f"{name}-{version}.dist-info"
+        folder = f"{name.replace('-', '_')}-{version}.dist-info"
         os.makedirs(os.path.join(metadata_directory, folder))
         with open(os.path.join(metadata_directory, folder, "METADATA"), "w", encoding="utf-8") as file:
             file.write(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -1,4 +1,4 @@
-"""Documents out of package archives: plain files, or a string literal of a Python module, read and never imported."""
+"""Documents out of package archives: plain files, pieces of long ones, string literals and dumps, never imported."""
 
 from __future__ import annotations
 
@@ -6,30 +6,37 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from tasks import archives
-from tasks.corpus import PackageDomain
+from tasks import archives, wikipedia
+from tasks.corpus import PackageSource
+from tasks.documents import sections
 from tasks.errors import CorpusError
 from tasks.local import decode
 
 VERSES_PER_BOOK = 1_000_000  # a verse's number is book · 1,000,000 + chapter · 1,000 + verse
+SECTION = 16_384  # characters at least of a piece of a long file
 
 
-def documents(domain: PackageDomain, path: Path) -> Iterator[tuple[str, str]]:
-    """Name and text of each document of a domain.
+def documents(source: PackageSource, path: Path) -> Iterator[tuple[str, str]]:
+    """Name and text of each document of an archive.
 
     Raises:
         CorpusError: the archive does not hold what the catalog says.
     """
     empty = True
-    for name, content in archives.read(path, domain.files, domain.leave_out):
+    for name, content in archives.read(path, source.files, source.leave_out):
         empty = False
-        text = decode(content, f"{path}: {name}")
-        if domain.reader == "verses":
-            yield from books(text, f"{path}: {name}")
-        else:
-            yield name, text
+        where = f"{path}: {name}"
+        match source.reader:
+            case "wikipedia":
+                yield from wikipedia.articles(content, source.dump_megabytes * 1_000_000, where)
+            case "verses":
+                yield from books(decode(content, where), where)
+            case "sections":
+                yield from sections(name, decode(content, where), SECTION)
+            case "text":
+                yield name, decode(content, where)
     if empty:
-        raise CorpusError(f"{path}: holds no file named like {', '.join(domain.files)}")
+        raise CorpusError(f"{path}: holds no file named like {', '.join(source.files)}")
 
 
 def books(source: str, where: str) -> Iterator[tuple[str, str]]:

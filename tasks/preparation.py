@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from tasks import archives, hub, local, packages, vocabulary
 from tasks.catalog import PREPARATION, Task
 from tasks.corpus import HubCorpus, PackagesCorpus, TextCorpus, ZipfCorpus
-from tasks.documents import Spool
+from tasks.documents import Spool, drawn
 from tasks.errors import CorpusError
 from tasks.storage import locked, writable
 
-TOKENIZER_BYTES = 64_000_000  # of each domain's training text, for the tokenizer
+TOKENIZER_BYTES = 1_000, 64_000_000  # of each domain's training text for a token of the tokenizer, and at most
 
 Progress = Callable[[str], None]
 
@@ -86,8 +86,13 @@ def _domains(task: Task, cache: Path, progress: Progress) -> Iterator[tuple[str,
     """Name and documents of each domain."""
     corpus = task.corpus
     if isinstance(corpus, PackagesCorpus):
-        for name, domain in corpus.domains.items():
-            yield name, packages.documents(domain, archives.fetch(domain.archive, cache / "archives", progress))
+        wanted = [source.archive for sources in corpus.domains.values() for source in sources.values()]
+        archives.fetch_all(wanted, cache / "archives", progress)
+        for name, sources in corpus.domains.items():
+            found = chain.from_iterable(
+                packages.documents(source, cache / "archives" / source.archive.file) for source in sources.values()
+            )
+            yield name, found if corpus.megabytes is None else drawn(found, corpus.megabytes * 1_000_000)
     elif isinstance(corpus, TextCorpus):
         for name, paths in local.domains(corpus).items():
             yield name, local.documents(paths)
@@ -106,7 +111,7 @@ def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
     }
     vocab_size = task.rung.vocab_size
     progress(f"{', '.join(spools)}: training a tokenizer of {vocab_size} tokens")
-    tokenizer = vocabulary.train(chain.from_iterable(_first_bytes(s.texts(False)) for s in spools.values()), vocab_size)
+    tokenizer = vocabulary.train(chain.from_iterable(_some(s, vocab_size) for s in spools.values()), vocab_size)
     (out / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     np.save(out / "token_bytes.npy", vocabulary.token_bytes(tokenizer, vocab_size))
     counts_V = np.zeros(vocab_size, dtype=np.int64)
@@ -137,21 +142,25 @@ def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
     (out / "facts.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _first_bytes(texts: Iterable[str]) -> Iterator[str]:
-    taken = 0
-    for text in texts:
-        yield text
-        taken += len(text.encode())
-        if taken >= TOKENIZER_BYTES:
-            return
+def _some(spool: Spool, vocab_size: int) -> Iterator[str]:
+    """Training texts for the tokenizer, from all over the domain."""
+    total = sum(size for index, size in enumerate(spool.sizes) if index not in spool.held_out)
+    share = min(TOKENIZER_BYTES[0] * vocab_size, TOKENIZER_BYTES[1]) / total
+    taken = seen = 0
+    for text in spool.texts(False):
+        size = len(text.encode())
+        seen += size
+        if taken + size / 2 <= share * seen:
+            yield text
+            taken += size
 
 
-def _save(path: Path, scratch: Path, documents: Iterable[list[int]], vocab_size: int) -> NDArray[Any]:
+def _save(path: Path, scratch: Path, documents: Iterable[NDArray[Any]], vocab_size: int) -> NDArray[Any]:
     """Writes token ids one document after another; the array, read back from disk."""
     dtype = np.uint16 if vocab_size <= 2**16 else np.uint32
     with open(scratch, "wb") as file:
         for tokens in documents:
-            np.array(tokens, dtype=dtype).tofile(file)
+            tokens.astype(dtype).tofile(file)
     length = scratch.stat().st_size // np.dtype(dtype).itemsize
     if length == 0:
         raise CorpusError(f"{path.stem}: no tokens at all; expected text")

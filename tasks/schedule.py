@@ -73,7 +73,7 @@ class Schedule:
 
     def __init__(self, domains: Sequence[str], phases: Sequence[Phase], steps: int, batch: int) -> None:
         check_phases(phases, domains)
-        self._batch = batch
+        self._batch, self._steps = batch, steps
         self._mixtures: list[_Mixture] = []
         plans = [(p.until, [p.shares.get(d, 0) for d in domains]) for p in phases] or [(1.0, [1] * len(domains))]
         first, seen = 0, np.zeros(len(domains), dtype=np.int64)
@@ -87,6 +87,11 @@ class Schedule:
         """Domain and position of each sequence of a step: two int64 arrays, (B,)."""
         mixture = next(m for m in reversed(self._mixtures) if m.first_step <= step)
         return mixture.at((step - mixture.first_step) * self._batch + np.arange(self._batch))
+
+    def totals(self) -> NDArray[np.int64]:
+        """Sequences of each domain in the whole run, one number a domain."""
+        mixture = self._mixtures[-1]
+        return mixture.counts((self._steps - mixture.first_step) * self._batch)
 
 
 def spread(total: int, available: Sequence[int]) -> list[int]:

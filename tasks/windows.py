@@ -81,6 +81,10 @@ class WindowSource:
             tokens_BS1[row] = self._train[domain][start : start + self._length + 1]
         return tokens_BS1, domain_B
 
+    def passes(self) -> dict[str, float]:
+        """How often a whole run reads each domain's training text: up to 1, it reads no token twice."""
+        return dict(zip(self.domains, (self._schedule.totals() / self._windows).tolist(), strict=True))
+
     def heldout(self) -> Batch:
         """Tokens (N, S + 1) and domains (N,) of the held-out set, int64: evenly spread, the same for every seed.
 

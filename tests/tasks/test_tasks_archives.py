@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks import archives, packages
-from tasks.corpus import Archive, PackageDomain
+from tasks.corpus import Archive, PackageSource
 from tasks.errors import CorpusError
 
 
@@ -65,13 +65,13 @@ def wheel(index: Path) -> Archive:
     return pin(make_zip(index / "parcel-2.0-py3-none-any.whl", members), "parcel==2.0")
 
 
-@pytest.mark.parametrize("with_pyproject", [False, True])
-def test_setup_py_is_not_run(tmp_path, index, said, monkeypatch, with_pyproject):
+@pytest.mark.parametrize("backend", [None, *archives.BUILD_BACKENDS])
+def test_setup_py_is_not_run(tmp_path, index, said, monkeypatch, backend):
     marker = tmp_path / "it-ran"
     setup = f"open({str(marker)!r}, 'w').close()\nfrom setuptools import setup\nsetup(name='parcel', version='1.0')\n"
     members = {"parcel-1.0/setup.py": setup.encode(), "parcel-1.0/text.txt": b"to be or not to be\n"}
-    if with_pyproject:
-        build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    if backend:
+        build = f'[build-system]\nrequires = ["{backend.split(".")[0]}"]\nbuild-backend = "{backend}"\n'
         members["parcel-1.0/pyproject.toml"] = build.encode()
     archive = pin(make_tar(index / "parcel-1.0.tar.gz", members), "parcel==1.0")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -79,6 +79,22 @@ def test_setup_py_is_not_run(tmp_path, index, said, monkeypatch, with_pyproject)
     assert not marker.exists()
     assert list(archives.read(path, ["*.txt"], [])) == [("parcel-1.0/text.txt", b"to be or not to be\n")]
     assert said == ["parcel==1.0: fetching with pip"]
+
+
+def test_a_name_with_a_dash_is_fetched(tmp_path, index, said):
+    """A metadata folder's name ends at its first dash, so the package's own become underscores."""
+    build = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    members = {"two_words-1.0/pyproject.toml": build.encode(), "two_words-1.0/text.txt": b"text"}
+    archive = pin(make_tar(index / "two_words-1.0.tar.gz", members), "two-words==1.0")
+    assert archives.fetch(archive, tmp_path / "cache", said.append).exists()
+
+
+def test_all_are_fetched_each_once(tmp_path, index, said):
+    archive = wheel(index)
+    archives.fetch_all([archive, archive], tmp_path / "cache", said.append)
+    assert said == ["parcel==2.0: fetching with pip"]
+    with pytest.raises(CorpusError, match=r"parcel==2\.0: cannot be fetched"):
+        archives.fetch_all([archive, archive.model_copy(update={"file": "other.whl"})], tmp_path / "cache", said.append)
 
 
 def test_an_archive_is_fetched_once(tmp_path, index, said):
@@ -224,6 +240,15 @@ def test_an_archive_without_the_wanted_files_is_refused(tmp_path):
     path = make_zip(tmp_path / "a.zip", {"a.txt": b"x", "bad.txt": b"\xff\xfe"})
     archive = Archive(requirement="a==1", file="a.zip", sha256="0" * 64)
     with pytest.raises(CorpusError, match=r"holds no file named like \*\.py"):
-        list(packages.documents(PackageDomain(archive=archive, files=["*.py"]), path))
+        list(packages.documents(PackageSource(archive=archive, files=["*.py"]), path))
     with pytest.raises(CorpusError, match=r"bad\.txt: not UTF-8 \(byte 0xff at offset 0\)"):
-        list(packages.documents(PackageDomain(archive=archive, files=["*.txt"]), path))
+        list(packages.documents(PackageSource(archive=archive, files=["*.txt"]), path))
+
+
+def test_long_files_are_cut_into_documents(tmp_path):
+    text = "".join(f"line {number}\n" for number in range(5000))
+    path = make_zip(tmp_path / "a.zip", {"a.js": text.encode()})
+    archive = Archive(requirement="a==1", file="a.zip", sha256="0" * 64)
+    found = list(packages.documents(PackageSource(archive=archive, files=["*.js"], reader="sections"), path))
+    assert len(found) > 2
+    assert "".join(part for _, part in found) == text

@@ -69,7 +69,7 @@ def test_resolved_holds_what_changes_numbers_and_nothing_else():
     for overrides in (
         {"rung.steps": 99},
         {"rung.eval_every": 3},
-        {"corpus.domains.code.leave_out": []},
+        {"corpus.domains.code.networkx.leave_out": []},
         {"corpus.phases": [{"until": 1.0, "shares": {"code": 1}}]},
     ):
         assert tasks.load("mix-nano", overrides).resolved() != task.resolved()
@@ -141,14 +141,14 @@ def test_a_local_text_is_identified_by_its_content(text_task, text_folder):
         ),
         (
             "mix-nano",
-            {"corpus.domains.code.fils": []},
-            'corpus.domains.code.fils: unknown key (value []); nearest: "files"',
+            {"corpus.domains.code.networkx.fils": []},
+            'corpus.domains.code.networkx.fils: unknown key (value []); nearest: "files"',
         ),
         ("mix-nano", {"corpus.kind.x": 1}, "corpus.kind.x: unknown key (value 1); there is nothing under kind"),
         (
             "mix-nano",
-            {"corpus.domains.code.archive.sha256": "ab"},
-            "corpus.domains.code.archive.sha256: 'ab' is impossible",
+            {"corpus.domains.code.networkx.archive.sha256": "ab"},
+            "corpus.domains.code.networkx.archive.sha256: 'ab' is impossible",
         ),
     ],
 )

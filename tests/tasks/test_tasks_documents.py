@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import vocabulary
-from tasks.documents import Spool, held_out, sections
+from tasks.documents import Spool, drawn, held_out, sections
 from tasks.errors import CorpusError
 
 
@@ -115,7 +115,41 @@ def test_the_vocabulary_is_the_bytes_and_then_the_commonest_pairs():
 
 def test_long_corpora_are_encoded_in_batches(monkeypatch):
     tokenizer = vocabulary.train(TEXTS, 300)
-    whole = list(vocabulary.encode(tokenizer, TEXTS, end=299))
+    whole = list(map(list, vocabulary.encode(tokenizer, TEXTS, end=299)))
     monkeypatch.setattr(vocabulary, "BATCH_CHARACTERS", 10)
-    assert list(vocabulary.encode(tokenizer, TEXTS, end=299)) == whole
+    assert list(map(list, vocabulary.encode(tokenizer, TEXTS, end=299))) == whole
     assert np.concatenate(whole).max() == 299
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=60), most=st.integers(0, 5000))
+def test_a_draw_fits_keeps_the_order_and_leaves_nothing_out_that_fits(sizes, most):
+    documents = [(str(index), "é" * size) for index, size in enumerate(sizes)]  # two bytes each
+    chosen = drawn(documents, most)
+    taken = sum(2 * len(text) for _, text in chosen)
+    assert taken <= most
+    assert [name for name, _ in chosen] == sorted({name for name, _ in chosen}, key=int)
+    assert all(taken + 2 * len(text) > most for name, text in documents if (name, text) not in chosen)
+
+
+def test_a_draw_does_not_follow_the_order_of_what_is_held_out():
+    """Else what is held out would be drawn whole, and the rest of the text thinned."""
+    names, sizes = [f"document {index}" for index in range(1000)], [10] * 1000
+    chosen = {name for name, _ in drawn([(name, "x" * 10) for name in names], 5000)}
+    lowest = {names[index] for index in held_out(names, sizes)}
+    assert 0.35 < len(lowest & chosen) / len(lowest) < 0.65
+
+
+ODD = " \n\t'sdlltrevm_aé²½Ⅷ٣文\x1c\xa0\u3000\u0301😀.-=(){}12"
+ODD_TEXTS = st.text(alphabet=st.one_of(st.sampled_from(ODD), st.characters()))
+
+
+@settings(max_examples=150, deadline=None)
+@given(texts=st.lists(ODD_TEXTS, max_size=6))
+def test_tokens_are_those_the_tokenizer_gives(texts):
+    tokenizer = TOKENIZER
+    expected = [[*tokenizer.encode(text).ids, 399] for text in texts]
+    assert [tokens.tolist() for tokens in vocabulary.encode(tokenizer, texts, end=399)] == expected
+
+
+TOKENIZER = vocabulary.train(["it's the load's balance; they'll route 12 tokens\n\n   to 4 experts_of_2. "] * 3, 400)

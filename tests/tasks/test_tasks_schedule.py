@@ -106,3 +106,12 @@ def test_bad_phases_are_refused(phases, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         Schedule(["a", "b"], [Phase(**phase) for phase in phases], 10, 4)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "phases", [[], [Phase(until=0.3, shares={"a": 2, "b": 1}), Phase(until=1.0, shares={"b": 1, "c": 3})]]
+)
+def test_totals_count_every_sequence_of_the_run(phases):
+    schedule = Schedule(["a", "b", "c"], phases, 29, 7)
+    counts = np.bincount(np.concatenate([schedule.at(step)[0] for step in range(29)]), minlength=3)
+    assert list(schedule.totals()) == list(counts)

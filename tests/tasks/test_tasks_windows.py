@@ -99,3 +99,14 @@ def test_rungs_too_large_for_the_corpus_are_refused(folder):
     assert WindowSource(folder, rung(sequence_length=166), [], 0).batch(0)[0].shape == (5, 167)
     with pytest.raises(ValueError, match=r"rung\.eval_sequences: 40 is impossible; expected at most 16"):
         WindowSource(folder, rung(eval_sequences=40), [], 0).heldout()
+
+
+@pytest.mark.parametrize("steps", [5, 45])
+def test_passes_say_whether_a_token_is_read_twice(folder, steps):
+    """Counted from the tokens themselves: in the fixture a token's id is its place in the text."""
+    source = WindowSource(folder, rung(steps=steps), [], 0)
+    tokens = np.concatenate([source.batch(step)[0][:, :-1] for step in range(steps)])
+    domain = np.concatenate([source.batch(step)[1] for step in range(steps)])
+    for index, passes in enumerate(source.passes().values()):
+        read = tokens[domain == index].ravel()
+        assert (len(np.unique(read)) == len(read)) == (passes <= 1)
