@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.pages.embedded import TRIED, figures_data, figures_of, rows_data
 from results.pages.rendering import headline, render, seeds_run, slug
+from results.pages.statements import columns, statements
 from results.plots import board_figures, svg, task_figures
 from results.plots.picture import Picture
 from results.plots.sources import Run, gather
 from results.plots.style import ArmStyle, arm_styles
 from results.statistics.verdict import WORDS
 
-_TRIED = ("finished", "diverged")  # what leaves a record
 Row = Mapping[str, Any]
 
 
@@ -26,7 +26,7 @@ def write_report(
     out: Path,
     claims: list[dict[str, Any]] | None = None,
 ) -> list[Path]:
-    """Write `out`/index.html and `out`/figures/*.svg.
+    """Write `out`/index.html, which draws its figures itself, and `out`/figures/*.svg, the same figures as files.
 
     Args:
         board: as `results.boards.leaderboard.build` returns it.
@@ -41,24 +41,34 @@ def write_report(
     taken: set[str] = set()
     tasks = [_task(board, manifest, task, trials_dir, styles, slug(task["name"], taken)) for task in board["tasks"]]
     across = board_figures.of_suite(board, styles)
-    names: set[str] = set()
-    rows = [_row(row, trials_dir, styles, slug(f"{row['arm']}-{row['task']}", names)) for row in board["rows"]]
+    pictures = [picture for task in tasks for picture in (task["forest"], *task["pictures"])] + across
+    slugs = row_slugs(board)
+    rows = [{**row, "slug": name, "style": styles[row["arm"]]} for row, name in zip(board["rows"], slugs, strict=True)]
+    for task in tasks:
+        task["rows"] = [row for row in rows if row["task"] == task["name"]]
     page = render(
         "report.j2",
         board=board,
         tasks=tasks,
-        across=across,
+        across=figures_of(across),
+        overview=overview(board, rows),
         rows=rows,
         styles=styles,
         variable=svg.variable,
         words=WORDS,
-        lost=_lost(board),
         seeds=seeds_run(board["rows"]),
         indicative=any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
         claims=claims or [],
+        figures_data=figures_data(pictures, list(styles.values())),
+        rows_data=rows_data(board, slugs, trials_dir),
     )
-    pictures = [picture for task in tasks for picture in (task["forest"], *task["pictures"])] + across
     return [_write(out / "index.html", page), *(_figure(out / "figures", picture) for picture in pictures)]
+
+
+def row_slugs(board: Row) -> list[str]:
+    """Where each row can be linked to; equal boards give equal addresses."""
+    names: set[str] = set()
+    return ["row-" + slug(f"{row['arm']}-{row['task']}", names) for row in board["rows"]]
 
 
 def _task(
@@ -71,18 +81,22 @@ def _task(
     runs = [
         Run(arm, seed["seed"], seed["status"] == "diverged", trials_dir / seed["trial_key"])
         for arm, seed in trials
-        if seed["status"] in _TRIED and (trials_dir / seed["trial_key"] / "record.json").exists()
+        if seed["status"] in TRIED and (trials_dir / seed["trial_key"] / "record.json").exists()
     ]
+    pictures = task_figures.of_task(board, manifest, task["name"], gather(runs), styles, name)
     return {
         "name": task["name"],
         "title": headline(task),
         "slug": name,
         "facts": _facts(task),
         "verdicts": Counter(row["delta_loss"]["verdict"] for row in own),
-        "aa": board["aa"]["tasks"].get(task["name"]) if board["aa"] else None,
-        "margin": board["margins"][task["name"]],
+        "statements": statements(board, task),
+        "columns": columns(own, styles[board["reference"]].title),
+        "pairs": max((row["delta_loss"]["n"] for row in own), default=0),
+        "lost": _lost(own),
         "forest": board_figures.forest(board, task["name"], styles, f"{name}-forest"),
-        "pictures": task_figures.of_task(board, manifest, task["name"], gather(runs), styles, name),
+        "pictures": pictures,
+        "figures": figures_of(pictures),
     }
 
 
@@ -90,6 +104,8 @@ def _facts(task: Row) -> list[str]:
     shown = []
     if task.get("rung"):
         shown.append(f"rung {task['rung']}")
+    if task.get("recipe"):
+        shown.append(f"recipe {task['recipe']}")
     if task.get("tokens"):
         shown.append(f"{task['tokens']:,} training tokens")
     if task.get("experts"):
@@ -99,35 +115,46 @@ def _facts(task: Row) -> list[str]:
     return shown
 
 
-def _row(row: Row, trials_dir: Path, styles: Mapping[str, ArmStyle], name: str) -> dict[str, Any]:
-    """A row with what its details show besides: how it was made."""
-    return {**row, "slug": f"row-{name}", "style": styles[row["arm"]], "head": _head(row["seeds"], trials_dir)}
+def overview(board: Row, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Every arm with its rows on all tasks, by mean rank; empty for a board of one task."""
+    if len(board["tasks"]) < 2:
+        return []
+    summary = board["across_tasks"]["arms"]
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    entries = [
+        {
+            "arm": arm,
+            "rank": (summary.get(arm) or {}).get("mean_rank"),
+            "cells": [next((row for row in rows if (row["arm"], row["task"]) == (arm, task["name"])), None)
+                      for task in board["tasks"]],
+        }
+        for arm in arms
+    ]  # fmt: skip
+    return sorted(entries, key=lambda entry: (entry["rank"] is None, entry["rank"] or 0.0))
 
 
-def _head(seeds: Sequence[Row], trials_dir: Path) -> dict[str, Any] | None:
-    """Configuration and provenance of the row's first trial; None where no trial is at hand."""
-    for seed in seeds:
-        path = trials_dir / seed["trial_key"] / "record.json"
-        if seed["status"] in _TRIED and path.exists():
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return {key: record.get(key) for key in ("config", "provenance", "measures", "timing")} | {
-                "seed": seed["seed"]
+def _lost(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Trials without a loss: a line for each that diverged or failed, one per arm for those that have not run."""
+    shown = []
+    for row in rows:
+        shown += [
+            {
+                "title": row["title"],
+                "seeds": str(seed["seed"]),
+                "status": seed["status"],
+                "failure": seed.get("failure"),
             }
-    return None
-
-
-def _lost(board: Row) -> list[dict[str, Any]]:
-    """Every trial without a loss: what happened to it."""
-    return [
-        {"title": row["title"], "task": row["task"], **seed}
-        for row in board["rows"]
-        for seed in row["seeds"]
-        if seed["status"] != "finished"
-    ]
+            for seed in row["seeds"]
+            if seed["status"] not in ("finished", "missing")
+        ]
+        missing = [str(seed["seed"]) for seed in row["seeds"] if seed["status"] == "missing"]
+        if missing:
+            shown.append({"title": row["title"], "seeds": ", ".join(missing), "status": "not run yet", "failure": None})
+    return shown
 
 
 def _figure(folder: Path, picture: Picture) -> Path:
-    return _write(folder / f"{picture.name}.svg", svg.standalone(picture.svg))
+    return _write(folder / f"{picture.name}.svg", picture.svg)
 
 
 def _write(path: Path, content: str) -> Path:

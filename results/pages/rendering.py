@@ -15,12 +15,15 @@ import jinja2
 from markupsafe import Markup
 
 from results.claims.evaluate import WORDS as CLAIM_WORDS
+from results.pages.statements import value
 from results.plots import svg
 from results.text import interval, number, percent
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ARXIV = re.compile(r"arxiv:\s*(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)
 _DOI = re.compile(r"doi:\s*(10\.\d{4,9}/[-._;()/:a-z0-9]+)", re.IGNORECASE)
+
+_PARTS = ("helpers", "scales", "kinds", "figures", "board")  # of the script, in order
 
 MARKS = {"better": "▼", "tie": "=", "baseline": "·", "undecided": "?", "indicative": "○", "worse": "▲"}  # best first
 CLAIM_MARKS = {
@@ -34,18 +37,24 @@ CLAIM_MARKS = {
 
 def render(template: str, **context: Any) -> str:
     """One self-contained page: styles and script inline, everything a user wrote escaped."""
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    code = script()
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     light, dark = svg.palette_css()
     shared = {
         "style": Markup((_TEMPLATES / "page.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
+        "script": Markup(code),
         "script_digest": digest,
         "palette_light": Markup(light),
         "palette_dark": Markup(dark),
     }
     page = _environment().get_template(template).render(**shared, **context)
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate in a title must not lose the page
+
+
+def script() -> str:
+    """The parts of the script in one scope of its own."""
+    parts = [(_TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in _PARTS]
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
 def slug(text: str, taken: set[str] | None = None) -> str:
@@ -120,6 +129,7 @@ def _environment() -> jinja2.Environment:
         "interval": lambda *numbers: interval(*numbers).replace("-", "−"),
         "citation_link": citation_link,
         "data_block": data_block,
+        "value_at": value,
     }
     return environment
 

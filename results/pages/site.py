@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,16 @@ from urllib.parse import quote
 
 import jinja2
 
+from results.pages.embedded import figures_data
+from results.pages.html import row_slugs
 from results.pages.markdown import boards_markdown
-from results.pages.rendering import headline, render, seeds_run
-from results.plots import board_figures
-from results.plots.style import arm_styles
+from results.pages.rendering import headline, render, seeds_run, slug
+from results.plots import board_figures, svg
+from results.plots.style import ArmStyle, arm_styles
 from results.records import load_manifest
 from results.statistics.verdict import WORDS
+
+_TRACKS = ("as-published", "tuned", "balanced")
 
 
 def write_index(published: Path) -> Path:
@@ -29,8 +33,19 @@ def write_index(published: Path) -> Path:
     Raises:
         ValueError: a board lacks a file or holds one that cannot be read; one line naming it.
     """
-    boards = [_board(path.parent, published, number) for number, path in enumerate(_found(published))]
-    boards.sort(key=lambda board: (board["indicative"], _newest_first(board["made"]), board["title"]))
+    styles: list[ArmStyle] = []
+    boards = [_board(path.parent, published, styles) for path in _found(published)]
+    newest = max((_version(board["board"]) for board in boards), default=(0, ""))
+    for board in boards:
+        board["superseded_by"] = newest[1] if _version(board["board"]) < newest else None
+    boards.sort(
+        key=lambda board: (
+            bool(board["superseded_by"]),
+            board["indicative"],
+            _newest_first(board["made"]),
+            board["title"],
+        )
+    )
     claims = _read(published / "claims.json") if (published / "claims.json").exists() else []
     published.mkdir(parents=True, exist_ok=True)
     if claims:
@@ -42,39 +57,104 @@ def write_index(published: Path) -> Path:
     text = boards_markdown([(board["folder"], board["board"]) for board in boards])
     (published / "README.md").write_text(text, encoding="utf-8")
     index = published / "index.html"
-    index.write_text(render("index.j2", boards=boards, claims=claims, words=WORDS), encoding="utf-8")
+    page = render(
+        "index.j2",
+        boards=boards,
+        claims=claims,
+        words=WORDS,
+        tracks=tracks_of(boards),
+        variable=svg.variable,
+        figures_data=figures_data([board["forest"] for board in boards], styles),
+    )
+    index.write_text(page, encoding="utf-8")
     return index
+
+
+def tracks_of(boards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Tasks on which a strategy's knob was set in more than one way: each strategy's rows side by side.
+
+    Only boards of one protocol, hardware and recipe are put together, and of a track the board that comes first.
+
+    Returns:
+        Per task `task`, `title`, `tracks` in their order, `lines`: title, style, and per track the row with its link.
+    """
+    tables: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+    for board in boards:
+        content = board["board"]
+        for task in content["tasks"]:
+            key = (task["name"], content["protocol_version"], content["hardware"], content["baseline"])
+            tables.setdefault(key, {}).setdefault(str(content.get("track") or ""), {"board": board, "task": task})
+    return [_beside(found) for found in tables.values() if len(found) > 1]
+
+
+def _beside(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    tracks = sorted(found, key=lambda track: (_TRACKS.index(track) if track in _TRACKS else len(_TRACKS), track))
+    task = found[tracks[0]]["task"]
+    lines: dict[str, dict[str, Any]] = {}
+    for track in tracks:
+        board = found[track]["board"]
+        for row, anchor in zip(board["board"]["rows"], row_slugs(board["board"]), strict=True):
+            if row["task"] == task["name"] and row["delta_loss"]["verdict"] != "baseline":
+                line = lines.setdefault(
+                    row["arm"], {"title": row["title"], "style": board["styles"][row["arm"]], "rows": {}}
+                )
+                line["rows"][track] = {**row, "href": f"{board['href']}#{anchor}"}
+    whole = [line for line in lines.values() if len(line["rows"]) > 1]
+    whole.sort(key=lambda line: min(_mean(row) for row in line["rows"].values()))
+    return {"task": task["name"], "title": headline(task), "tracks": tracks, "lines": whole}
+
+
+def _mean(row: Mapping[str, Any]) -> float:
+    mean = row["delta_loss"]["mean"]
+    return float("inf") if mean is None else float(mean)
+
+
+def _version(board: Mapping[str, Any]) -> tuple[int, str]:
+    """A protocol's version, comparable: "10" comes after "9"."""
+    text = str(board["protocol_version"])
+    digits = text.split(".")[0]
+    return (int(digits) if digits.isdecimal() else 0, text)
 
 
 def _found(published: Path) -> list[Path]:
     return sorted(path for path in published.rglob("leaderboard.json") if path.parent != published)
 
 
-def _board(folder: Path, published: Path, number: int) -> dict[str, Any]:
+def _board(folder: Path, published: Path, looks: list[ArmStyle]) -> dict[str, Any]:
     board, manifest = _read(folder / "leaderboard.json"), load_manifest(folder / "manifest.json")
     if not (folder / "index.html").exists():
         raise ValueError(f"{folder / 'index.html'}: not there; expected the board's report beside its leaderboard.json")
     try:
-        return _summary(board, manifest, folder.relative_to(published), number)
+        return _summary(board, manifest, folder.relative_to(published), looks)
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / 'leaderboard.json'}: not a leaderboard ({error!r})") from None
 
 
-def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path, number: int) -> dict[str, Any]:
-    styles = arm_styles(manifest)
+def _summary(
+    board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path, looks: list[ArmStyle]
+) -> dict[str, Any]:
+    """What the index shows of a board; its arms' looks join those of the page."""
+    styles = {arm: replace(style, index=len(looks) + style.index) for arm, style in arm_styles(manifest).items()}
+    looks.extend(styles.values())
+    names: set[str] = set()
     tasks = [
         {
             "title": headline(task),
+            "slug": slug(task["name"], names),
             "verdicts": Counter(row["delta_loss"]["verdict"] for row in own),
+            "word": (task.get("sensitivity") or {}).get("word"),
             "better": [row["title"] for row in own if row["delta_loss"]["verdict"] == "better"],
         }
         for task in board["tasks"]
         for own in [[row for row in board["rows"] if row["task"] == task["name"]]]
     ]
     first = board["tasks"][0]
-    picture = board_figures.forest(board, first["name"], styles, f"board-{number}")
+    name = slug(place.as_posix())
+    picture = board_figures.forest(board, first["name"], styles, f"{name}-forest")
     return {
         "board": board,
+        "slug": f"board-{name}",
+        "styles": styles,
         "folder": quote(place.as_posix()),
         "title": board["title"],
         "href": quote(f"{place.as_posix()}/index.html"),
@@ -83,7 +163,9 @@ def _summary(board: Mapping[str, Any], manifest: Mapping[str, Any], place: Path,
             str(board["hardware"] or "no record yet"),
             f"{board['n_arms']} strategies against {styles[board['baseline']].title}",
             f"{seeds_run(board['rows'])} seeds",
+            f"{board['core_hours']:.3g} core-hours" if board.get("core_hours") else "",
             str(board.get("track") or "").replace("-", " "),
+            f"protocol {board['protocol_version']}",
         ],
         "tasks": tasks,
         "indicative": any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),

@@ -103,16 +103,21 @@ def overflow(shares: Mapping[str, Mapping[str, float]], styles: Mapping[str, Arm
     Args:
         shares: arm → capacity factor (as text) → share of assignments (0 … 1), mean over seeds.
     """
-    factors = sorted(set.intersection(*({float(factor) for factor in own} for own in shares.values())))
-    percent = {
-        arm: [100 * share for factor, share in sorted((float(k), v) for k, v in own.items()) if factor in factors]
-        for arm, own in shares.items()
-    }
+    factors, percent = common_factors(shares)
     most = max(max(values) for values in percent.values())
     labels = ("capacity factor", "assignments over capacity (%)")
     return draw_lines(
         factors, percent, styles, reference, labels, (0, 1.05 * most or 1), ticks=factors, side="left", at=0
     )
+
+
+def common_factors(shares: Mapping[str, Mapping[str, float]]) -> tuple[list[float], dict[str, list[float]]]:
+    """Capacity factors that every arm has a share for, and the shares at them in percent, by arm."""
+    factors = sorted(set.intersection(*({float(factor) for factor in own} for own in shares.values())))
+    return factors, {
+        arm: [100 * share for factor, share in sorted((float(k), v) for k, v in own.items()) if factor in factors]
+        for arm, own in shares.items()
+    }
 
 
 @themed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from results.plots import across, differences
+from results.plots import across, charts, differences
 from results.plots.picture import Picture, picture, spoken
 from results.plots.style import ArmStyle
 
@@ -27,7 +27,7 @@ def forest(board: Row, task: str, styles: Mapping[str, ArmStyle], name: str) -> 
         f"Mean difference in held-out loss to {styles[board['baseline']].title}, paired by seed, with its 95 % "
         "t interval; n is the number of pairs. "
         + (f"Grey: the practical margin, ±{margin:.4g} nats/token. " if margin else "")
-        + (f"Hatched: the baseline against itself with other seeds (95 %, n = {aa['n']}). " if aa and band else "")
+        + (f"Outlined: the baseline against itself with other seeds (95 %, n = {aa['n']}). " if aa and band else "")
         + "A hollow point has no verdict."
     )
     said = [
@@ -37,7 +37,15 @@ def forest(board: Row, task: str, styles: Mapping[str, ArmStyle], name: str) -> 
         if d.mean is not None
     ]  # fmt: skip
     figure = differences.forest(shown, styles, margin, band)
-    return picture(name, "Difference to the baseline", caption, spoken(said), figure)
+    entries = [
+        (styles[d.arm].index, [[d.mean, d.low, d.high]], f"{d.verdict}, n = {d.n}", d.verdict not in differences.FILLED)
+        for d in shown
+    ]
+    look: dict[str, Any] = {"unit": "nats", "zero": 0, "centre": True, "sides": ["lower loss ←", "→ higher loss"]}
+    look |= ({"band": [-margin, margin]} if margin else {}) | ({"hatch": list(band)} if band else {})
+    label = "difference to the baseline (nats/token)"
+    chart = charts.rows(entries, [differences.MARK], label, **look)
+    return picture(name, "Difference to the baseline", caption, spoken(said), figure, chart)
 
 
 def of_suite(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
@@ -56,7 +64,12 @@ def of_suite(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
             "part: read them beside the differences, not instead of them."
         )
         figure = across.summary(known, styles)
-        pictures.append(picture("across-ranks", "Ranks over tasks", caption, "Mean ranks: " + spoken(said), figure))
+        order = sorted(known, key=lambda arm: known[arm]["mean_rank"])
+        entries = [(styles[a].index, [[known[a][key] for key in ("mean_rank", "rank_low", "rank_high")]], "", False)
+                   for a in order]  # fmt: skip
+        chart = charts.rows(entries, ["mean rank"], "mean rank (1 is best)")
+        alt = "Mean ranks: " + spoken(said)
+        pictures.append(picture("across-ranks", "Ranks over tasks", caption, alt, figure, chart))
     profile = summary["profile"]
     if profile["excess"]:
         caption = (
@@ -67,5 +80,9 @@ def of_suite(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
         said = [f"{styles[a].title} {s[half]:.0%}" for a, s in profile["arms"].items() if s]
         alt = f"Within {profile['excess'][half]:.4f} nats of the best: {spoken(said)}"
         figure = across.performance_profile(profile["excess"], profile["arms"], styles, board["baseline"])
-        pictures.append(picture("across-profile", "Performance profile", caption, alt, figure))
+        shares = {arm: [100 * share for share in own] for arm, own in profile["arms"].items()}
+        labels = ("loss above the best arm's mean (nats/token)", "trials (%)")
+        chart = charts.lines(profile["excess"], shares, styles, labels, "nats above the best", unit="%", base=0,
+                             step=True)  # fmt: skip
+        pictures.append(picture("across-profile", "Performance profile", caption, alt, figure, chart))
     return pictures

@@ -29,7 +29,7 @@ from results.plots.style import (
     themed,
 )
 
-LOSS = "held-out loss (nats/token)"
+LOSS, CHANGE = "held-out loss (nats/token)", "difference (nats/token)"
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,18 @@ def loss_against_time(evaluations: pd.DataFrame, styles: Mapping[str, ArmStyle],
     return _draw(evaluations, styles, reference, _View("seconds", "val_loss", "training time (s)", LOSS, 0.3))
 
 
-@themed
-def difference_against_tokens(evaluations: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str) -> Figure:
-    """Difference in held-out loss to `reference` at the same step and seed, against tokens; lower is better."""
+def differences(evaluations: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Difference in held-out loss to `reference` at the same step and seed; columns as given and `difference`."""
     base = evaluations.loc[evaluations["arm"] == reference, ["seed", "step", "val_loss"]]
     paired = evaluations[evaluations["arm"] != reference].merge(base, on=["seed", "step"], suffixes=("", "_base"))
     paired["difference"] = paired["val_loss"] - paired["val_loss_base"]
-    view = _View("tokens", "difference", "training tokens", "difference (nats/token)", 0.3, zero=True)
-    return _draw(paired, styles, reference, view)
+    return paired
+
+
+@themed
+def difference_against_tokens(paired: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str) -> Figure:
+    """`differences` against tokens; lower is better."""
+    return _draw(paired, styles, reference, _View("tokens", "difference", "training tokens", CHANGE, 0.3, zero=True))
 
 
 @themed

@@ -12,6 +12,7 @@ from results.plots.style import BAND, GRID, INK, MUTED, ArmStyle, calm_ticks, ca
 
 WIDTH = 4.9  # inches
 _ROW = 0.25
+MARK = "mean paired difference"
 FILLED = ("better", "worse", "tie")  # verdicts: a hollow point says that there is none
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from results.plots import svg
-from results.plots.style import WIDE
 
 _SPOKEN = 12  # arms that a text alternative names one by one
 
@@ -21,19 +21,19 @@ class Picture:
     title: str
     caption: str
     alt: str
-    svg: str
-    width: float  # inches
-
-    @property
-    def wide(self) -> bool:
-        return self.width >= WIDE
+    svg: str  # a file of its own
+    chart: Mapping[str, Any] = field(default_factory=dict)  # what the page draws, see `charts`
+    of: str = ""  # pictures of one figure of the page, which shows one of them at a time
+    view: str = ""  # what this one of them shows
 
 
-def picture(name: str, title: str, caption: str, alt: str, figure: Figure) -> Picture:
+def picture(
+    name: str, title: str, caption: str, alt: str, figure: Figure, chart: Mapping[str, Any], of: str = "",
+    view: str = "",
+) -> Picture:  # fmt: skip
     """Export `figure` under a name that is unique in the page."""
-    return Picture(
-        name, title, " ".join(caption.split()), alt, svg.inline(figure, name, title, alt), figure.get_figwidth()
-    )
+    drawing = svg.standalone(svg.inline(figure, name, title, alt))
+    return Picture(name, title, " ".join(caption.split()), alt, drawing, chart, of or name, view)
 
 
 def spoken(parts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""How figures look: one colour, dash and marker per arm over all figures, a quiet frame, labels beside their lines.
+"""How figures look: one colour and marker per strategy over all figures, a quiet frame, labels beside their lines.
 
 Colours are the light theme's; `svg` swaps each of them for a CSS variable, so that a figure follows its page's theme.
 """
@@ -6,6 +6,7 @@ Colours are the light theme's; `svg` swaps each of them for a CSS variable, so t
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
+from results.plots import looks
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -30,7 +33,9 @@ DARK = {
     INK: "#e8eaed", MUTED: "#a3acb8", GRID: "#2c323a", BAND: "#22272e",
     **dict(zip(HUES, ("#6d84f0", "#d24b57", "#74e6a4", "#f4c63f", "#b79ade", "#a8648a", "#e98f4c"), strict=True)),
 }  # fmt: skip
-_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+_DASHES: tuple[Any, ...] = (
+    "-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)),
+)  # fmt: skip
 _MARKERS = ("o", "s", "D", "^")
 
 NARROW, WIDE = 4.4, 9.1  # inches; a phone shows the narrow ones whole and scrolls the wide ones
@@ -77,20 +82,23 @@ class ArmStyle:
 
 
 def arm_styles(manifest: Mapping[str, Any]) -> dict[str, ArmStyle]:
-    """One style per arm: the baseline in ink, the A/A arm dotted beside it, the others through hue, dash and marker."""
+    """One style per arm: hue and mark are its strategy's; arms that share them differ in their dashes.
+
+    The A/A arm is dotted in grey.
+    """
     styles: dict[str, ArmStyle] = {}
-    taken = 0
+    own: dict[str, looks.Look] = {}
+    seen: Counter[looks.Look] = Counter()
     for index, arm in enumerate(manifest["arms"]):
         name, title = arm["arm"], short(arm.get("title") or arm["arm"])
-        if name == manifest.get("baseline"):
-            styles[name] = ArmStyle(name, title, index, INK)
-        elif name == manifest.get("aa_arm"):
+        if name == manifest.get("aa_arm"):
             styles[name] = ArmStyle(name, title, index, MUTED, (0, (1.2, 1.2)), "x")
-        else:
-            turn, hue = divmod(taken, len(HUES))
-            turn %= len(_DASHES)
-            styles[name] = ArmStyle(name, title, index, HUES[hue], _DASHES[turn], _MARKERS[turn])
-            taken += 1
+            continue
+        strategy = str(arm.get("strategy") or name)
+        hue, mark = own.setdefault(strategy, looks.look(strategy, own.values()))
+        dash = _DASHES[(mark + seen[hue, mark]) % len(_DASHES)]
+        styles[name] = ArmStyle(name, title, index, INK if hue == looks.INK else HUES[hue], dash, _MARKERS[mark])
+        seen[hue, mark] += 1
     return styles
 
 

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from results.plots import balance, biases, curves, devices, loads
+from results.plots import balance, biases, charts, curves, devices, loads
 from results.plots.aggregate import few_seeds
 from results.plots.picture import Picture, picture, spoken
 from results.plots.sources import MAX_SEEDS, Evidence
-from results.plots.style import OVERLAY, ArmStyle
+from results.plots.style import ArmStyle
 from results.statistics.expert_parallel import sweep
 
 READINGS = {"zero_in_window": "no token in a window", "below_1_percent": "load < 1 %", "functional": "functionally"}
 DEVICES = tuple(2**power for power in range(11))
 ROWS = 16384  # assignments per device and layer: the batch grows with the devices
 Row = Mapping[str, Any]
-Entry = tuple[str, str, str, str, Callable[[], Figure]]  # name, title, caption, text alternative, drawing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure: how it is drawn as a file, and what the page draws."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], Figure]
+    chart: charts.Chart
+    of: str = ""
+    view: str = ""
 
 
 def of_task(
@@ -31,8 +45,12 @@ def of_task(
     makers = (_losses, _trade_off, _violation, _loads, _biases, _capacity, _devices)
     pictures = []
     for maker in makers:
-        for name, title, caption, alt, draw in maker(board, manifest, rows, evidence, styles):
-            pictures.append(picture(f"{prefix}-{name}", title, caption, alt, draw()))
+        for one in maker(board, manifest, rows, evidence, styles):
+            of = f"{prefix}-{one.of or one.name}"
+            drawing = one.draw()
+            pictures.append(
+                picture(f"{prefix}-{one.name}", one.title, one.caption, one.alt, drawing, one.chart, of, one.view)
+            )
     return pictures
 
 
@@ -40,22 +58,30 @@ def _losses(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, 
     table, base = evidence.evaluations, board["baseline"]
     if table.empty:
         return
-    seeds = _seeds(table, rows)
-    behind = _behind(table, styles, base)
+    seeds, nats = _seeds(table, rows), {"unit": "nats"}
     final = table[~table["diverged"].astype(bool)].sort_values("step").groupby(["arm", "seed"]).tail(1)
     means = final.groupby("arm")["val_loss"].mean()
     alt = "Final held-out loss: " + spoken([f"{styles[arm].title} {means[arm]:.4f}" for arm in styles if arm in means])
-    band = f"Mean over seeds ({seeds}); band: {_band(table)}. × marks a run that diverged. {behind}"
-    yield ("loss-tokens", "Loss against tokens", f"Held-out loss. {band} The first fall runs off the top.", alt,
-           lambda: curves.loss_against_tokens(table, styles, base))  # fmt: skip
+    band = f"Mean over seeds ({seeds}); band: {_band(table)}. × marks a run that diverged."
     if (table["arm"] == base).any() and table["arm"].nunique() > 1:
         caption = (
             f"Held-out loss minus the baseline's of the same seed at the same step ({seeds}); band: {_band(table)}."
         )
-        yield ("difference-tokens", "Difference against tokens", caption, alt,
-               lambda: curves.difference_against_tokens(table, styles, base))  # fmt: skip
-    yield ("loss-time", "Loss against time", f"The same against training time on {board['hardware']}. {band}", alt,
-           lambda: curves.loss_against_time(table, styles, base))  # fmt: skip
+        paired = curves.differences(table, base)
+        chart = charts.over_training(paired, styles, "tokens", "difference", labels=("training tokens", curves.CHANGE),
+                                     x_unit="tokens", settled=0.3, zero=True, **nats)  # fmt: skip
+        yield Entry("difference-tokens", "Difference against tokens", caption, alt,
+                    lambda: curves.difference_against_tokens(paired, styles, base), chart, "loss",
+                    "difference to the baseline")  # fmt: skip
+    chart = charts.over_training(table, styles, "tokens", "val_loss", labels=("training tokens", curves.LOSS),
+                                 x_unit="tokens", settled=0.3, **nats)  # fmt: skip
+    yield Entry("loss-tokens", "Loss against tokens", f"Held-out loss. {band} The first fall runs off the top.", alt,
+                lambda: curves.loss_against_tokens(table, styles, base), chart, "loss", "loss")  # fmt: skip
+    caption = f"The same against training time on {board['hardware']}. {band}"
+    chart = charts.over_training(table, styles, "seconds", "val_loss", labels=("training time (s)", curves.LOSS),
+                                 x_unit="s", settled=0.3, **nats)  # fmt: skip
+    yield Entry("loss-time", "Loss against time", caption, alt,
+                lambda: curves.loss_against_time(table, styles, base), chart, "loss", "loss by time")  # fmt: skip
 
 
 def _trade_off(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -76,13 +102,9 @@ def _trade_off(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
         for a in styles
         if a in means.index
     ]
-    yield (
-        "pareto",
-        "Loss and balance",
-        caption,
-        spoken(said),
-        lambda: balance.pareto(points, joined, styles, floor),
-    )
+    chart = charts.points(points, joined, styles, floor, ("MaxVio (held-out set)", curves.LOSS))
+    yield Entry("pareto", "Loss and balance", caption, spoken(said),
+                lambda: balance.pareto(points, joined, styles, floor), chart)  # fmt: skip
 
 
 def _violation(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -92,14 +114,16 @@ def _violation(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidenc
     floor = _floor(rows, "batch")
     caption = (
         f"MaxVio of each step's batch, mean over layers and over seeds ({_seeds(table, rows)}), logarithmic; "
-        f"band: {_band(table)}. {_behind(table, styles, board['baseline'])}"
-        + (f" Noise floor: what sampling alone gives a balanced router, {floor:.3f}." if floor else "")
+        f"band: {_band(table)}."
+        + (f" Grey: the noise floor, what sampling alone gives a balanced router ({floor:.3f})." if floor else "")
     )
     said = [
         f"{styles[row['arm']].title} {row['max_vio_batch']:.3f}" for row in rows if row["max_vio_batch"] is not None
     ]
-    yield ("max-vio", "MaxVio against step", caption, "MaxVio over the last fifth of training: " + spoken(said),
-           lambda: curves.max_vio_against_step(table, styles, board["baseline"], floor))  # fmt: skip
+    look = {"log": "y"} | ({"floor": floor} if floor else {})
+    chart = charts.over_training(table, styles, "step", "max_vio", labels=("step", "MaxVio"), x_unit="steps", **look)
+    yield Entry("max-vio", "MaxVio against step", caption, "MaxVio over the last fifth of training: " + spoken(said),
+                lambda: curves.max_vio_against_step(table, styles, board["baseline"], floor), chart)  # fmt: skip
 
 
 def _loads(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -110,11 +134,13 @@ def _loads(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, s
     steps = max((run.steps_N for run in evidence.loads.values()), key=len)
     caption = (
         f"Load of each expert over its ideal, MoE layer {layer + 1} (the least balanced), seed {evidence.load_seed}. "
-        "One strip per arm, one line per expert, sorted by load at the end of training. No colour: balanced."
+        "One strip per arm, experts sorted by load at the end of training, the heaviest on top; blue is less than the "
+        "ideal, orange more, no colour balanced."
     )
     said = [f"{styles[arm].title} {load_NE[-1].max():.2f}" for arm, load_NE in shown.items()]
-    yield ("loads", "Load of every expert", caption, "Largest load over ideal at the end: " + spoken(said),
-           lambda: loads.load_heatmap(shown, steps, styles))  # fmt: skip
+    yield Entry("loads", "Load of every expert", caption, "Largest load over ideal at the end: " + spoken(said),
+                lambda: loads.load_heatmap(shown, steps, styles),
+                charts.heat(shown, steps, styles, loads.REACH))  # fmt: skip
 
 
 def _biases(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -128,8 +154,9 @@ def _biases(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, 
         f"Band: all experts; lines: {biases.EXPERTS_SHOWN} of them, from lowest to highest."
     )
     said = [f"{styles[arm].title} {np.abs(bias_NE[-1]).max():.3f}" for arm, bias_NE in shown.items()]
-    yield ("biases", "Bias trajectories", caption, "Largest absolute bias at the end: " + spoken(said),
-           lambda: biases.bias_trajectories(shown, steps, styles))  # fmt: skip
+    chart = charts.panels(shown, steps, styles, biases.EXPERTS_SHOWN)
+    yield Entry("biases", "Bias trajectories", caption, "Largest absolute bias at the end: " + spoken(said),
+                lambda: biases.bias_trajectories(shown, steps, styles), chart)  # fmt: skip
 
 
 def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -143,8 +170,12 @@ def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence
             "what a capacity-limited run with the same loads would lose."
         )
         said = [f"{styles[arm].title} {shares['1.25']:.1%}" for arm, shares in dropped.items() if "1.25" in shares]
-        yield ("overflow", "Overflow", caption, "At capacity factor 1.25: " + spoken(said),
-               lambda: balance.overflow(dropped, styles, board["baseline"]))  # fmt: skip
+        factors, shares = balance.common_factors(dropped)
+        labels = ("capacity factor", "assignments over capacity (%)")
+        chart = charts.lines(factors, shares, styles, labels, "× capacity",
+                             unit="%", base=0, ticks=factors, named=0)  # fmt: skip
+        yield Entry("overflow", "Overflow", caption, "At capacity factor 1.25: " + spoken(said),
+                    lambda: balance.overflow(dropped, styles, board["baseline"]), chart)  # fmt: skip
     dead = [
         {"arm": row["arm"], "reading": words, "share": row["dead_expert_readings"][key]}
         for row in rows
@@ -159,8 +190,10 @@ def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence
         said = [
             f"{styles[row['arm']].title} {row['dead_experts']:.1%}" for row in rows if row["dead_experts"] is not None
         ]
-        yield ("dead", "Dead experts", caption, "Experts under 1 % of the mean load: " + spoken(said),
-               lambda: balance.dead_experts(pd.DataFrame(dead), styles))  # fmt: skip
+        chart = charts.rows(_marked(dead, "reading", list(READINGS.values()), styles), list(READINGS.values()),
+                            "experts (%)", unit="%", base=0, shapes=["o", "s", "D"])  # fmt: skip
+        yield Entry("dead", "Dead experts", caption, "Experts under 1 % of the mean load: " + spoken(said),
+                    lambda: balance.dead_experts(pd.DataFrame(dead), styles), chart)  # fmt: skip
     moved = [
         {"arm": row["arm"], "after": float(after), "share": share}
         for row in rows
@@ -173,8 +206,11 @@ def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence
             "Fewer is calmer."
         )
         said = [f"{styles[m['arm']].title} {m['share']:.1%}" for m in moved if m["after"] == 0.8]
-        yield ("fluctuation", "Routing fluctuation", caption, "After 80 % of training: " + spoken(said),
-               lambda: balance.fluctuation(pd.DataFrame(moved), styles))  # fmt: skip
+        after = sorted({entry["after"] for entry in moved})
+        chart = charts.rows(_marked(moved, "after", after, styles), [f"after {share:.0%}" for share in after],
+                            "held-out tokens (%)", unit="%", base=0)  # fmt: skip
+        yield Entry("fluctuation", "Routing fluctuation", caption, "After 80 % of training: " + spoken(said),
+                    lambda: balance.fluctuation(pd.DataFrame(moved), styles), chart)  # fmt: skip
 
 
 def _devices(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
@@ -194,13 +230,22 @@ def _devices(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence,
     )
     said = [f"{styles[arm].title} {times[-1]:.2f}" for arm, times in relative.items()]
     alt = f"Step time over balanced at {counts[-1]} devices: {spoken(said)}"
-    yield (
-        "devices",
-        "Expert-parallel step time",
-        caption,
-        alt,
-        lambda: devices.step_time(counts, relative, styles, board["baseline"]),
-    )
+    chart = charts.lines(counts, relative, styles, ("devices", "step time (balanced = 1)"), "devices", log="x",
+                         ticks=counts[:: 1 + len(counts) // 6])  # fmt: skip
+    yield Entry("devices", "Expert-parallel step time", caption, alt,
+                lambda: devices.step_time(counts, relative, styles, board["baseline"]), chart)  # fmt: skip
+
+
+def _marked(
+    readings: Sequence[Row], key: str, marks: Sequence[Any], styles: Mapping[str, ArmStyle]
+) -> list[tuple[int, list[list[float] | None], str, bool]]:
+    """Shares by arm and mark, in percent, as `charts.rows` wants them."""
+    share = {(entry["arm"], entry[key]): 100 * entry["share"] for entry in readings}
+    return [
+        (style.index, [[share[arm, mark]] if (arm, mark) in share else None for mark in marks], "", False)
+        for arm, style in styles.items()
+        if any((arm, mark) in share for mark in marks)
+    ]
 
 
 def _seeds(table: pd.DataFrame, rows: Sequence[Row]) -> str:
@@ -214,10 +259,6 @@ def _seeds(table: pd.DataFrame, rows: Sequence[Row]) -> str:
 
 def _band(table: pd.DataFrame) -> str:
     return "range of the seeds" if few_seeds(table) else "95 % t interval"
-
-
-def _behind(table: pd.DataFrame, styles: Mapping[str, ArmStyle], reference: str) -> str:
-    return f"Thin grey: {styles[reference].title}." if table["arm"].nunique() > OVERLAY else ""
 
 
 def _floor(rows: Sequence[Row], which: str) -> float | None:

@@ -12,8 +12,9 @@ import pytest
 from scipy.optimize import minimize
 from synthetic_records import Arm, make_manifest
 
-from results.plots import curves, svg
+from results.plots import curves, looks, svg
 from results.plots.style import DARK, HUES, INK, MUTED, ArmStyle, arm_styles, short, spread
+from strategies import registry
 
 LIGHT_PAGE, DARK_PAGE = "#fdfdfc", "#14171b"
 
@@ -69,9 +70,33 @@ def test_each_arm_has_one_look_of_its_own() -> None:
     styles = arm_styles(make_manifest(arms, baseline="base"))
     looks = {(s.color, str(s.dash), s.marker) for s in styles.values()}
     assert len(looks) == len(styles) == 30
-    assert styles["base"].color == INK
     assert (styles["base-aa"].color, styles["base-aa"].marker) == (MUTED, "x")
     assert arm_styles(make_manifest(arms, baseline="base")) == styles
+
+
+def test_a_strategy_looks_the_same_on_every_board() -> None:
+    one = arm_styles(make_manifest([Arm("aux_loss", "Aux"), Arm("smebu", "S"), Arm("mine", "M")], baseline="aux_loss"))
+    two = arm_styles(make_manifest([Arm(f"other{i}", "") for i in range(3)] + [Arm("mine", "M"), Arm("smebu", "S")]
+                                   + [Arm("aux_loss", "Aux")], baseline="smebu"))  # fmt: skip
+    for arm in ("aux_loss", "smebu"):
+        assert (one[arm].color, one[arm].marker, one[arm].dash) == (two[arm].color, two[arm].marker, two[arm].dash)
+    alone = arm_styles(make_manifest([Arm("mine", "M")], baseline="mine"))["mine"]
+    assert (one["mine"].color, one["mine"].marker) == (alone.color, alone.marker)
+    assert one["aux_loss"].color == INK
+
+
+def test_arms_of_one_strategy_share_its_colour_and_differ_in_their_dashes() -> None:
+    arms = [Arm(f"smebu-{rate}", "S", strategy="smebu", config={"rate": rate}) for rate in range(5)]
+    styles = list(arm_styles(make_manifest(arms, baseline="smebu-0", aa=False)).values())
+    assert len({(style.color, style.marker) for style in styles}) == 1
+    assert len({str(style.dash) for style in styles}) == 5
+
+
+def test_listed_strategies_exist_and_none_looks_like_another() -> None:
+    assert set(looks.KNOWN) <= set(registry.available())
+    assert len(set(looks.KNOWN.values())) == len(looks.KNOWN)
+    assert all(-1 <= hue < len(HUES) and 0 <= mark < looks.MARKS for hue, mark in looks.KNOWN.values())
+    assert looks.look("a plug-in") not in looks.KNOWN.values()
 
 
 @pytest.mark.parametrize(
@@ -139,7 +164,7 @@ def test_svg_keeps_text_and_swaps_every_colour_for_a_variable() -> None:
     assert "font-family:" not in tags(drawn)
     used = set(re.findall(r"var\((--[\w-]+)\)", drawn))
     assert used <= set(svg.VARIABLES.values())
-    assert {"--ink", "--muted", "--grid", "--hue-0"} <= used
+    assert {"--ink", "--muted", "--grid"} < used
     alone = svg.standalone(drawn)
     assert float(ElementTree.fromstring(alone.split("\n", 1)[1]).attrib["width"]) == pytest.approx(4.4 * 96)
     assert "prefers-color-scheme: dark" in alone
