@@ -1,8 +1,8 @@
-"""The scale ladder: one dial per rung, everything else derived by the rules in this file.
+"""The scale ladder: one dial per rung, everything else derived by the rules in this file and in recipes.py (training).
 
 A rung's YAML says `depth` and what is genuinely its own; `RULES` derives the rest, in this order, and any derived
 value can be stated instead. `horizon` is a second dial for rungs that do not state `steps`: training tokens per
-active parameter.
+active parameter. `learning_rate` is a third, for one peak rate in all parameter groups instead of the recipe's.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from tasks import recipes
 from tasks.errors import explain, unknown_key
+from tasks.recipes import Beta, Count, NotNegative, Optimizer, Positive, Shape, Share
 
-Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 
 SMALLEST_VOCABULARY = 2
 LARGEST_VOCABULARY = 2**32
@@ -54,18 +52,27 @@ class Rung(BaseModel):
     batch_sequences: Count  # per optimizer step, over all micro-batches and ranks
     micro_batches: Count
     steps: Count
-    learning_rate: Positive
-    min_learning_rate_ratio: Share
+    recipe: str  # in tasks/recipes.yaml: where what follows comes from, unless stated
+    optimizer: Optimizer
+    embedding_rate: Positive  # peak learning rates of the parameter groups
+    head_rate: Positive
+    hidden_rate: Positive
+    router_rate: Positive
+    vector_rate: Positive
+    weight_decay: NotNegative  # on embedding, head and hidden matrices
+    beta1: Beta  # AdamW's
+    beta2: Beta
+    momentum: Beta  # Muon's
+    embedding_std: Positive  # initial standard deviation
+    init_gain: Positive  # of a matrix's initial values: standard deviation · √fan-in
+    router_std: Positive
     warmup_steps: Index
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    decay: Shape  # after the warm-up
+    min_learning_rate_ratio: Share  # what is left of the peak at the end
     grad_clip: Positive
-    beta1: Decay
-    beta2: Decay
-    optimizer: Literal["adamw", "muon"]
     score: Literal["sigmoid", "softmax", "sqrt_softplus"]
     normalize_gates: bool
     route_scale: Positive
-    router_std: Positive
     eval_sequences: Count  # of the held-out set, the same ones for every seed
     checkpoint_every: Count
     eval_every: Count
@@ -146,25 +153,18 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "batch_sequences": lambda r: 8 * r.layers,
     "micro_batches": lambda r: _splits(r.batch_sequences, LARGEST_MICRO_BATCH // r.sequence_length),
     "steps": lambda r: max(1, round(r.horizon * _active(r) / (r.batch_sequences * r.sequence_length))),
-    "learning_rate": lambda r: 0.004 * (64 / r.width) ** 0.5,
-    "min_learning_rate_ratio": lambda r: 0.1,
-    "warmup_steps": lambda r: min(2000, r.steps // 10),
-    "weight_decay": lambda r: 0.1,
+    **recipes.RULES,
     "grad_clip": lambda r: 1.0,
-    "beta1": lambda r: 0.9,
-    "beta2": lambda r: 0.95,
-    "optimizer": lambda r: "adamw",
     "score": lambda r: "sigmoid",
     "normalize_gates": lambda r: True,
     "route_scale": lambda r: 1.0,
-    "router_std": lambda r: 0.02,
     "eval_sequences": lambda r: max(1, min(6 * r.batch_sequences, LARGEST_EVALUATION // r.sequence_length)),
     "checkpoint_every": lambda r: min(1000, max(1, r.steps // 5)),
     "eval_every": lambda r: max(1, r.steps // 4),
     "probe_every": lambda r: max(1, r.steps // 20),
 }
 
-DIALS: dict[str, Any] = {"depth": Count, "horizon": Positive}
+DIALS: dict[str, Any] = {"depth": Count, "horizon": Positive, "learning_rate": Positive}
 
 
 def _active(r: Any) -> int:
@@ -178,7 +178,7 @@ def derive(name: str, given: Mapping[str, Any], key: str = "rung") -> Rung:
 
     Args:
         name: of the rung.
-        given: `depth`, `horizon` and any field of `Rung` except its name.
+        given: the dials and any field of `Rung` except its name.
         key: how messages call the rung.
 
     Raises:
@@ -187,7 +187,14 @@ def derive(name: str, given: Mapping[str, Any], key: str = "rung") -> Rung:
     stated = {field: _checked(key, field, value) for field, value in given.items()}
     if "depth" not in stated and "layers" not in stated:
         raise ValueError(f"{key}.depth: missing; expected the number of layers, from which the rest is derived")
-    values = SimpleNamespace(name=name, depth=stated.get("depth"), horizon=stated.get("horizon", 20.0))
+    if "recipe" in stated:
+        recipes.get(stated["recipe"], f"{key}.recipe")
+    values = SimpleNamespace(
+        name=name,
+        depth=stated.get("depth"),
+        horizon=stated.get("horizon", 20.0),
+        learning_rate=stated.get("learning_rate"),
+    )
     for field, rule in RULES.items():
         setattr(values, field, stated[field] if field in stated else rule(values))
     rung = Rung(**{field: getattr(values, field) for field in Rung.model_fields})

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strategies import registry
-from suite import NUMERICS
+from suite import EARLIER, NUMERICS, PROTOCOL
 from suite.errors import UsageError
 from suite.storage.files import read_json, write_json
 from suite.storage.trial import TrialFolder
@@ -23,23 +23,36 @@ def find_row(row: str, boards: Path) -> tuple[Path, dict[str, Any]]:
     """The board's folder and the row `BOARD/ARM/TASK` of its leaderboard.
 
     Raises:
-        UsageError: there is no such board or row.
+        UsageError: there is no such board or row, or the board is of an earlier protocol.
     """
-    parts = row.split("/")
+    parts = row.rsplit("/", 2)
     if len(parts) != 3:
         raise UsageError(f"row: {row!r}; expected BOARD/ARM/TASK, such as standard-cpu/smebu/mix-bench")
     name, arm, task = parts
-    there = sorted(path.parent.name for path in boards.glob("*/leaderboard.json"))
+    there = sorted(path.parent.relative_to(boards).as_posix() for path in boards.rglob("leaderboard.json"))
     if name not in there:
         raise UsageError(
             f"row: there is no board {name!r} in {boards}{nearest(name, there)}; there are {', '.join(there) or 'none'}"
         )
-    rows = read_json(boards / name / "leaderboard.json")["rows"]
+    board = read_json(boards / name / "leaderboard.json")
+    if board["protocol_version"] != PROTOCOL:
+        raise UsageError(_other_protocol(row, board))
+    rows = board["rows"]
     for candidate in rows:
         if (candidate["strategy"], candidate["task"]) == (arm, task):
             return boards / name, candidate
     known = [f"{name}/{candidate['strategy']}/{candidate['task']}" for candidate in rows]
     raise UsageError(f"row: board {name} has no row {row!r}{nearest(row, known)}")
+
+
+def _other_protocol(row: str, board: dict[str, Any]) -> str:
+    """How to run a row of another protocol again."""
+    version = board["protocol_version"]
+    revision = EARLIER.get(version)
+    how = f"`git checkout {revision}`, then `equipoise reproduce {board['suite']}/{'/'.join(row.rsplit('/', 2)[1:])}`"
+    return f"row: {row} is of protocol {version}, this is {PROTOCOL}; run it with " + (
+        how if revision else "the version of Equipoise that made it"
+    )
 
 
 def prepare(record: dict[str, Any], home: Path) -> TrialFolder:

@@ -22,7 +22,6 @@ from suite import backends
 from suite.training.loss import cross_entropy, mean_cross_entropy
 from tasks import Rung
 
-INIT_STD = 0.02
 EPSILON = 1e-6
 
 
@@ -199,11 +198,15 @@ class Transformer(nn.Module):
         for name, parameter in self.named_parameters():
             if ".strategy." in name or parameter.ndim < 2:
                 continue  # a strategy's own parameters are its own business; norms start at one
-            parameter.normal_(std=self.initial_std(name), generator=stream(seed, name))
+            parameter.normal_(std=self.initial_std(name, parameter), generator=stream(seed, name))
 
-    def initial_std(self, name: str) -> float:
-        """0.02; projections back into the residual stream smaller by √(2·layers) (GPT-2's rule)."""
-        return INIT_STD / (2 * self.rung.layers) ** 0.5 if "w_out" in name else INIT_STD
+    def initial_std(self, name: str, parameter: Tensor) -> float:
+        """The recipe's: by fan-in; projections back into the residual stream smaller by √(2·layers) (GPT-2's rule)."""
+        if name == "embedding.weight":
+            return self.rung.embedding_std
+        fan_in = parameter.shape[-1] if name.endswith("weight") else parameter.shape[-2]  # experts keep (E, in, out)
+        std = self.rung.init_gain / fan_in**0.5
+        return std / (2 * self.rung.layers) ** 0.5 if "w_out" in name else std
 
     def forward(self, tokens_BS: Tensor, context: RouteContext) -> Tensor:
         """Final hidden states, (B, S, D); `head` makes them logits."""

@@ -37,7 +37,8 @@ def carry_out(
         begins_E = source_E != torch.arange(len(source_E), device=source_E.device)
         for name in WEIGHTS:
             generator = stream(seed, f"reset/{step}/{index}/{name}")
-            _begin_again(getattr(layer, name), reset, begins_E, model.initial_std(name), generator)
+            weight_EAB = getattr(layer, name)
+            _begin_again(weight_EAB, reset, begins_E, model.initial_std(name, weight_EAB), generator)
         _forget([*(getattr(layer, name) for name in WEIGHTS), *reset.rows], begins_E, optimizer)
         counts.append(begins_E.sum())
     return {"experts_reset": torch.stack(counts).sum()} if counts else {}

@@ -53,9 +53,7 @@ class OptimizerStep:
         for layer in self.layers:
             layer.start_step()
             layer.strategy.schedule(step / rung.steps)
-        rate = optimizers.learning_rate(rung, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        optimizers.set_rates(self.optimizer, rung, step)
         context = RouteContext(
             sequence_length=rung.sequence_length, micro_batches=rung.micro_batches, sum_over_ranks=world.sum
         )
@@ -79,7 +77,8 @@ class OptimizerStep:
         load_LE, bias_LE = self._rebalance()
         resets = reset.carry_out(self.model, self.optimizer, self.opened.seed, step)
         self.seconds_balance += time.perf_counter() - started
-        row: dict[str, Any] = {"step": step, "tokens": (step + 1) * rung.tokens_per_step, "lr": rate}
+        row: dict[str, Any] = {"step": step, "tokens": (step + 1) * rung.tokens_per_step}
+        row["lr"] = rung.hidden_rate * optimizers.schedule(rung, step)  # of the hidden matrices
         row |= {"train_loss": world.sum(total) / world.size, "grad_norm": norm}
         row |= {f"loss_{name}": value for name, value in terms.items()} | resets
         return Taken(row, load_LE, bias_LE)

@@ -94,8 +94,7 @@ def bare_steps(training: Training) -> Callable[[], None]:
             if _rebalances(layer.strategy):
                 layer.start_step()
             layer.strategy.schedule(training.step / rung.steps)
-        for group in optimizer.param_groups:
-            group["lr"] = optimizers.learning_rate(rung, training.step)
+        optimizers.set_rates(optimizer, rung, training.step)
         objective = model.loss(torch.from_numpy(tokens_BS), context)
         for layer in training.layers:
             for value in layer.losses.values():

@@ -41,9 +41,11 @@ def test_a_kind_scales_what_the_rules_gave_unless_the_user_states_it():
     assert tasks.load("long-nano").rung.steps == 8 * nano.steps
     assert tasks.load("long-nano").rung.eval_every == 8 * nano.eval_every
     assert tasks.load("long-nano", {"rung.steps": 30}).rung.steps == 30
-    hot = tasks.load("collapse-nano").rung
-    assert hot.learning_rate == 8 * nano.learning_rate
-    assert hot.router_std < nano.router_std
+    hot, plain = tasks.load("collapse-nano").rung, tasks.load("mix-nano", {"rung.recipe": "adamw"}).rung
+    assert hot.router_rate == 8 * plain.router_rate
+    assert hot.embedding_rate == plain.embedding_rate
+    assert hot.router_std < plain.router_std
+    assert tasks.load("collapse-nano", {"rung.router_rate": 0.01}).rung.router_rate == 0.01
     quarter = tasks.load("batch-quarter-bench").rung
     assert quarter.tokens == tasks.load("mix-bench").rung.tokens
     assert quarter.batch_sequences * 4 == tasks.load("mix-bench").rung.batch_sequences
@@ -99,6 +101,10 @@ def test_a_local_text_is_identified_by_its_content(text_task, text_folder):
             {"rung.learning_rate": float("nan")},
             "rung.learning_rate: nan is impossible; it should be a finite",
         ),
+        ("mix-nano", {"rung.recipe": "moun"}, "rung.recipe: 'moun' is not a recipe; nearest: \"muon\""),
+        ("mix-nano", {"rung.recipe": 3}, "rung.recipe: 3 is impossible; it should be a valid string"),
+        ("mix-nano", {"rung.routr_rate": 0.1}, 'rung.routr_rate: unknown key (value 0.1); nearest: "router_rate"'),
+        ("mix-nano", {"rung.router_rate": 0.0}, "rung.router_rate: 0.0 is impossible; it should be greater than 0"),
         (
             "mix-nano",
             {"rung.score": "sigmod"},

@@ -15,7 +15,6 @@ def test_one_dial_derives_a_rung():
     assert rung.tokens_per_step == 8192
     assert rung.expert_width == 88  # 8/3 · 128 / 4 = 85.3
     assert rung.dense_width == 352
-    assert rung.learning_rate == pytest.approx(0.004 / 2**0.5)
     assert rung.steps == round(20 * rung.parameters()["active"] / 8192)
     assert derive("x", {"depth": 16}).heads == 8  # 512 wide, heads 64 wide
     assert derive("x", {"depth": 40}).sequence_length == 2048

@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from suite import PROTOCOL
 from suite.cli import main
 from suite.planning import config, library, plan, tune
 from suite.running import reproduce
@@ -101,6 +102,26 @@ def test_publish_and_reproduce(suite_file, home, tmp_path):
         "did you mean" in call("reproduce", "tiny/smebo/zipf-nano", "--boards", boards, "--home", home, code=2).stderr
     )
     call("reproduce", "tiny/smebu/zipf-nano", "--seed", 9, "--boards", boards, "--home", home, code=2)
+
+
+@pytest.mark.parametrize(
+    ("version", "how"),
+    [
+        ("1", "`git checkout 59f394b`, then `equipoise reproduce tiny/smebu/zipf-nano`"),
+        ("0", "the version of Equipoise that made it"),
+    ],
+)
+def test_a_row_of_another_protocol_says_which_and_where_to_run_it(version, how, tmp_path):
+    place = tmp_path / f"protocol-{version}" / "tiny"
+    place.mkdir(parents=True)
+    write_json(place / "leaderboard.json", {"suite": "tiny", "protocol_version": version, "rows": []})
+    row = f"protocol-{version}/tiny/smebu/zipf-nano"
+    said = call("reproduce", row, "--boards", tmp_path, "--home", tmp_path / "home", code=2).stderr
+    assert said.splitlines() == [
+        f"equipoise: row: {row} is of protocol {version}, this is {PROTOCOL}; run it with {how}"
+    ]
+    known = call("reproduce", "tiny/smebu/zipf-nano", "--boards", tmp_path, "--home", tmp_path / "home", code=2).stderr
+    assert f"there are protocol-{version}/tiny" in known
 
 
 def test_a_tuned_board_is_published_with_what_its_settings_were_chosen_by(suite_file, home, tmp_path):

@@ -18,7 +18,7 @@ from suite.running.attempt import run_trial
 from suite.storage.files import read_json
 from suite.storage.trial import TrialFolder
 from suite.training import optimizers, reset
-from suite.training.model import INIT_STD, Transformer, stream
+from suite.training.model import Transformer, stream
 from suite.training.muon import Together
 from suite.training.trainer import Interrupted
 
@@ -28,7 +28,7 @@ OFTEN = {"every": 0.25, "below": 0.9}  # of twelve steps: after the fourth, the 
 @pytest.fixture(params=["adamw", "muon"])
 def trained(request, tiny_suite):
     """A model and an optimizer that have taken two steps."""
-    rung = tasks.load("zipf-nano", tiny_suite["tasks"][0]["set"] | {"rung.optimizer": request.param}).rung
+    rung = tasks.load("zipf-nano", tiny_suite["tasks"][0]["set"] | {"rung.recipe": request.param}).rung
     cls = registry.get("expert_reset")
     model = Transformer(rung, lambda spec: registry.build(cls, spec), backends.get("reference").load(), 0)
     optimizer = optimizers.build(model, rung)
@@ -61,7 +61,11 @@ def test_weights_and_moments_by_numpy(trained):
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     held = moments(optimizer)
     assert reset.carry_out(model, optimizer, seed=7, step=40)["experts_reset"] == 2
-    for name, std in (("w_in_EDF", INIT_STD), ("w_out_EFD", INIT_STD / np.sqrt(4))):  # √(2 · layers)
+    gain = model.rung.init_gain
+    for name, std in (
+        ("w_in_EDF", gain / np.sqrt(32)),
+        ("w_out_EFD", gain / np.sqrt(16) / np.sqrt(4)),
+    ):  # √(2 · layers)
         old = before[f"blocks.0.feed_forward.{name}"].numpy()
         drawn = torch.empty(old.shape).normal_(generator=stream(7, f"reset/40/0/{name}")).numpy()
         new = old.copy()
@@ -110,7 +114,7 @@ def test_a_rule_that_never_asks_costs_and_changes_nothing(trained):
 def test_interrupted_after_a_reset_and_resumed_gives_the_same_record(weights, optimizer, tiny_suite, home, tmp_path):
     data = copy.deepcopy(tiny_suite) | {"baseline": "expert_reset", "seeds": 1}
     data["strategies"] = [{"strategy": "expert_reset", "set": OFTEN | {"weights": weights}}]
-    data["tasks"][0]["set"]["rung.optimizer"] = optimizer
+    data["tasks"][0]["set"]["rung.recipe"] = optimizer
     made = plan.make_plan(config.parse(data, "test"))
     folder = made.write_trial(home, made.trials[0])
     other = TrialFolder(tmp_path / folder.key)
