@@ -24,6 +24,7 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "cancel": "cluster",
     "resubmit": "cluster",
     "tune": "running",
+    "sweep": "sweeping",
     "reproduce": "running",
     "compare": "reporting",
     "report": "reporting",

@@ -82,16 +82,21 @@ def selected(
     only_tasks: tuple[tuple[str, ...], ...] = (),
     settings: tuple[str, ...] = (),
     plugins: tuple[str, ...] = (),
+    home: Path | None = None,
 ) -> tuple[Any, dict[str, Any], list[str], list[str], dict[str, str]]:
     """The suite with its overrides, task overrides, arms, tasks, and where plug-ins came from."""
     from strategies import registry
-    from suite.planning import config, library
+    from suite.planning import config, library, sweep
 
     sources: dict[str, str] = {}
     for file in plugins:
         for cls in registry.load_plugin(file):
             sources[cls.name] = str(Path(file).resolve())
-    suite = library.load(suite_name)
+    changes = config.overrides(settings)
+    if suite_name.startswith(sweep.SWEEP) and home is not None:  # what comes next depends on the records there are
+        suite = sweep.next_suite(sweep.load(suite_name.removeprefix(sweep.SWEEP)), home, changes)
+    else:
+        suite = library.load(suite_name)
     listed = [arm.name for arm in suite.strategies]
     arms = flat(only_arms)
     if sources and not arms:  # a plug-in on the command line is there to be compared
@@ -99,7 +104,7 @@ def selected(
     joining = [name for name in dict.fromkeys(arms) if name not in listed and name in registry.available()]
     more = [config.ArmEntry(strategy=name) for name in joining]  # so that --set can reach them
     suite = suite.model_copy(update={"strategies": [*suite.strategies, *more]})
-    suite, task_settings = config.apply_overrides(suite, config.overrides(settings))
+    suite, task_settings = config.apply_overrides(suite, changes)
     return suite, task_settings, arms or listed, flat(only_tasks), sources
 
 
@@ -107,7 +112,7 @@ def planned(suite_name: str, seeds: str | None = None, home: Path | None = None,
     """The plan that the selection options describe."""
     from suite.planning import plan
 
-    suite, task_settings, arms, only_tasks, sources = selected(suite_name, **selection)
+    suite, task_settings, arms, only_tasks, sources = selected(suite_name, home=home, **selection)
     return plan.make_plan(suite, task_settings, arms, only_tasks, parse_seeds(seeds), sources, home)
 
 

@@ -21,6 +21,7 @@ AA_SUFFIX = "-aa"
 RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
+SWEEP_SEEDS = 300_000
 
 
 class _Loader(yaml.SafeLoader):
@@ -60,11 +61,13 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     return f"{where}: {key}:{shown} {first['msg']}"
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """No unknown keys, no values of another type."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ArmEntry(_Strict):
+class ArmEntry(Strict):
     """One line of `strategies:`. A bare name stands for `{strategy: name}`."""
 
     strategy: str
@@ -91,7 +94,7 @@ class ArmEntry(_Strict):
         return self.arm or self.strategy
 
 
-class TaskEntry(_Strict):
+class TaskEntry(Strict):
     """One line of `tasks:`. A bare name stands for `{task: name}`."""
 
     task: str
@@ -103,7 +106,7 @@ class TaskEntry(_Strict):
         return {"task": value} if isinstance(value, str) else value
 
 
-class Suite(_Strict):
+class Suite(Strict):
     """A suite's file."""
 
     suite: str

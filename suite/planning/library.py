@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -62,12 +63,19 @@ def load(name_or_path: str) -> Suite:
     if name_or_path.startswith(TUNE):
         return tuning_suite(load(name_or_path.removeprefix(TUNE)))
     path = find(name_or_path)
+    data, text = read(path, "suite")
+    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
+
+
+def read(path: Path, what: str) -> tuple[Any, str]:
+    """The value and the text of a YAML file; `what` says what it should have held."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"{path}: not UTF-8 text; expected a suite's YAML") from None
+        raise UsageError(f"{path}: not UTF-8 text; expected a {what}'s YAML") from None
+    except OSError:
+        raise UsageError(f"{what}: no file {str(path)!r}") from None
     try:
-        data = read_yaml(text)
+        return read_yaml(text), text
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
-    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
