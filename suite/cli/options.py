@@ -59,6 +59,12 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def tracking_option(help: str = "Mirror trials to MLflow: SQLite under the home, or MLFLOW_TRACKING_URI.") -> Any:
+    """`--tracking`, with what it is about."""
+    choice = click.Choice(["mlflow", "none"])
+    return click.option("--tracking", type=choice, default="mlflow", show_default=True, help=help)
+
+
 def flat(groups: tuple[tuple[str, ...], ...]) -> list[str]:
     return [name for group in groups for name in group]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from suite.cli.options import home_option, json_option, print_json, resolve_home
+from suite.cli.options import home_option, json_option, print_json, resolve_home, tracking_option
 
 if TYPE_CHECKING:
     from suite.planning.plan import Plan
@@ -86,13 +86,7 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
     help="Write the board with its records to DIR/SUITE, and DIR's index: what `results/published` holds.",
 )
 @click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
-@click.option(
-    "--tracking",
-    type=click.Choice(["mlflow", "none"]),
-    default="mlflow",
-    show_default=True,
-    help="Also put the board into the suite's run in MLflow.",
-)
+@tracking_option("Also put the board into the suite's run in MLflow.")
 @json_option
 @home_option
 def report(

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from suite.cli.options import home_option, json_option, planned, print_json, resolve_home, selection_options
+from suite.cli.options import (
+    home_option,
+    json_option,
+    planned,
+    print_json,
+    resolve_home,
+    selection_options,
+    tracking_option,
+)
 
 MIRROR_PATIENCE = 60.0  # seconds to let MLflow catch up once the trials are done
 
@@ -58,13 +66,7 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
 @click.option(
     "--jobs", type=click.IntRange(1), help="Trials at a time (default: CPU cores / threads of a trial; 1 on a GPU)."
 )
-@click.option(
-    "--tracking",
-    type=click.Choice(["mlflow", "none"]),
-    default="mlflow",
-    show_default=True,
-    help="Mirror trials to MLflow: SQLite under the home, or MLFLOW_TRACKING_URI.",
-)
+@tracking_option()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per trial that has a record.")
 @home_option
 def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
@@ -174,7 +176,7 @@ def print_finished(made: Any, folder: Path) -> None:
 @click.argument("suite")
 @selection_options
 @click.option("--jobs", type=click.IntRange(1), help="Trials at a time.")
-@click.option("--tracking", type=click.Choice(["mlflow", "none"]), default="mlflow", show_default=True)
+@tracking_option()
 @json_option
 @home_option
 def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
