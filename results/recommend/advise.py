@@ -1,0 +1,151 @@
+"""Answers: for each need and track, what every fitting board says, and what evidence is missing.
+
+Everything returned is plain JSON. Whatever names a strategy carries the key of its row, `BOARD/ARM/TASK`; whatever says that
+something is missing carries the boards and tasks it was missed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from results.power import MIN_SEEDS
+from results.recommend.confidence import Standing, confidence_set
+from results.recommend.evidence import Board, Cell, Row, cells, current
+from results.recommend.needs import BALANCED_BELOW, NEEDS, Need
+
+SHOWN_TRACKS = ("as-published", "balanced")  # tuning by loss alone buys imbalance that many devices cannot afford
+
+Answer = dict[str, Any]
+
+
+def advice(boards: Sequence[Board], tracks: Sequence[str] = SHOWN_TRACKS, needs: Iterable[Need] = NEEDS) -> list[Answer]:
+    """One answer per need and track, in this order. Only boards of the newest protocol count."""
+    newest, superseded = current(boards)
+    return [answer(need, track, newest, superseded) for need in needs for track in tracks]
+
+
+def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence[Board] = ()) -> Answer:
+    """What the boards of one track say on a need.
+
+    Returns:
+        `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first;
+        `missing`: [{words, where}], what was looked for and not found.
+    """
+    asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
+    asked.sort(key=lambda cell: (cell.size, cell.key), reverse=True)
+    evidence, missing = [], []
+    for cell in asked:
+        why = unfit(cell, need)
+        if why:
+            missing.append({"words": f"{cell.name} on {cell.board.folder} {why}", "where": [cell.key]})
+            continue
+        found = weighed(cell, need)
+        if found["set"]:
+            evidence.append(found)
+        else:
+            words = f"{cell.name} on {cell.board.folder} has no two strategies with {MIN_SEEDS} seeds to compare"
+            missing.append({"words": words, "where": [cell.key]})
+    if not asked:
+        missing.append({"words": nothing(need, track, superseded), "where": [board.folder for board in superseded]})
+    return {
+        "need": need.name,
+        "question": need.question,
+        "track": track,
+        "evidence": evidence,
+        "missing": missing,
+    }
+
+
+def unfit(cell: Cell, need: Need) -> str | None:
+    """Why a cell says nothing, in words that follow its name; None where it may."""
+    if cell.sensitivity is None:
+        return "does not say whether balancing can be seen on it"
+    if cell.sensitivity != "fit":
+        gain = (cell.task["sensitivity"].get("gain") or {}).get("mean")
+        shown = "" if gain is None else f" (experts gain {gain:.3f} nats/token over the dense twin)"
+        return f"is too blunt to judge balancing{shown}"
+    if need.devices > 1 and not any(row.losses_at(need.devices) for row in cell.rows):
+        return f"has no losses at equal time on {need.devices} devices"
+    return None
+
+
+def nothing(need: Need, track: str, superseded: Sequence[Board]) -> str:
+    kinds = " or ".join(f"{kind}-…" for kind in need.kinds)
+    recipe = f" trained with {need.recipe}" if need.recipe else ""
+    experts = f" with {need.experts} experts" if need.experts else ""
+    older = f"; boards of protocol {superseded[-1].protocol} are superseded" if superseded else ""
+    return f"no board, {track.replace('-', ' ')}, has a task {kinds}{experts}{recipe}{older}"
+
+
+def weighed(cell: Cell, need: Need) -> Answer:
+    """One cell's strategies, those not shown to be worse than the best first."""
+    allowed = [row for row in cell.rows if need.allows(row, cell.board.track)]
+    by_arm = {row.arm: row for row in allowed}
+    losses = {row.arm: row.losses if need.devices == 1 else row.losses_at(need.devices) for row in allowed}
+    diverged = [row.arm for row in allowed if row.content["diverged"]]
+    standings = confidence_set(losses, diverged)
+    entries = {word: [_entry(s, by_arm) for s in standings if s.word == word] for word in _WORDS}
+    return {
+        "board": cell.board.folder,
+        "task": cell.name,
+        "title": str(cell.task.get("title") or cell.name),
+        "recipe": cell.recipe or None,
+        "experts": cell.experts,
+        "top_k": cell.task.get("top_k"),
+        "hardware": cell.board.content.get("hardware"),
+        "margin": cell.margin,
+        "devices": need.devices,
+        "set": entries["in the set"],
+        "behind": entries["behind"],
+        "diverged": entries["diverged"],
+        "too_few": entries["too few seeds"],
+        "left_out": [
+            {"row": row.key, "title": row.title, "why": _why_out(row, need)} for row in cell.rows if row not in allowed
+        ],
+    }
+
+
+_WORDS = ("in the set", "behind", "diverged", "too few seeds")
+
+
+def _entry(standing: Standing, rows: dict[str, Row]) -> Answer:
+    row = rows[standing.arm]
+    return {
+        "row": row.key,
+        "title": row.title,
+        "n": standing.n,
+        "mean": standing.mean,
+        "low": standing.low,
+        "high": standing.high,
+        "against": rows[standing.against].key if standing.against else None,
+        "worse_than": rows[standing.worse_than].key if standing.worse_than else None,
+        "max_vio": row.max_vio,
+        "marks": marks(row),
+    }
+
+
+def marks(row: Row) -> list[str]:
+    """What a reader must know beside a strategy's name."""
+    said = (("not causal in training", not row.causal), ("variable FLOPs", bool(row.content.get("variable_k"))))
+    return [words for words, true in said if true]
+
+
+def _why_out(row: Row, need: Need) -> str:
+    if need.causal and not row.causal:
+        return "not causal in training"
+    if need.knobless and row.knob is not None:
+        return f"has a knob, {row.knob['parameter']}"
+    if row.max_vio is None:
+        return "its MaxVio is not known"
+    return f"MaxVio {row.max_vio:.2f}, not under {BALANCED_BELOW:g}"
+
+
+def rows_behind(answers: Iterable[Answer]) -> list[str]:
+    """The keys of all rows that these answers speak of."""
+    keys = []
+    for given in answers:
+        for found in given["evidence"]:
+            for entry in (*found["set"], *found["behind"], *found["diverged"], *found["too_few"], *found["left_out"]):
+                keys += [entry[name] for name in ("row", "against", "worse_than") if entry.get(name)]
+    return list(dict.fromkeys(keys))

@@ -1,0 +1,167 @@
+"""What the published boards hold, cell by cell: one task of one board, with its rows and every seed's loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Board:
+    """A published board: its folder below the published ones, its leaderboard.json and its manifest.json."""
+
+    folder: str
+    content: Json
+    manifest: Json
+
+    @property
+    def protocol(self) -> int:
+        return int(self.content["protocol_version"])
+
+    @property
+    def track(self) -> str:
+        return str(self.content.get("track") or "as-published")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a board: an arm on a task."""
+
+    key: str  # BOARD/ARM/TASK, as `equipoise reproduce` takes it
+    content: Json
+    knob: Json | None
+
+    @property
+    def arm(self) -> str:
+        return str(self.content["arm"])
+
+    @property
+    def title(self) -> str:
+        return str(self.content["title"])
+
+    @property
+    def causal(self) -> bool:
+        return self.content.get("causal") is not False
+
+    @property
+    def max_vio(self) -> float | None:
+        """MaxVio of late training batches."""
+        return self.content.get("max_vio_batch")
+
+    @property
+    def routes(self) -> bool:
+        """Whether tokens are sent anywhere by a rule: not so in the dense twin, whose load cannot but be even."""
+        return bool(self.content["max_vio_global"] or self.max_vio)
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """Seed → held-out loss of the finished trials."""
+        return {s["seed"]: s["val_loss"] for s in self.content["seeds"] if s["val_loss"] is not None}
+
+    def losses_at(self, devices: int) -> dict[int, float]:
+        """Seed → loss at equal time on so many devices; empty where the board does not say."""
+        found = {s["seed"]: (s.get("loss_at_time") or {}).get(str(devices)) for s in self.content["seeds"]}
+        return {seed: loss for seed, loss in found.items() if loss is not None}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One task of one board."""
+
+    board: Board
+    task: Json
+
+    @property
+    def name(self) -> str:
+        return str(self.task["name"])
+
+    @property
+    def key(self) -> str:
+        return f"{self.board.folder}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """What is trained on: a task is called `<kind>-<rung>`."""
+        return self.name.rpartition("-")[0] or self.name
+
+    @property
+    def recipe(self) -> str:
+        return str(self.task.get("recipe") or "")
+
+    @property
+    def experts(self) -> int:
+        return int(self.task.get("experts") or 0)
+
+    @property
+    def steps(self) -> int:
+        return int(self.task.get("steps") or 0)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """What makes one cell say more of large models than another: parameters, then tokens."""
+        parameters = self.task.get("parameters") or {}
+        return int(parameters.get("total") or 0), int(self.task.get("tokens") or 0)
+
+    @property
+    def margin(self) -> float:
+        return float(self.board.content["margins"][self.name])
+
+    @property
+    def sensitivity(self) -> str | None:
+        """`fit` or `blunt`; None where the board does not say whether balancing can be seen on the task."""
+        return (self.task.get("sensitivity") or {}).get("word")
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows that are strategies: neither the dense twin nor the baseline at other horizons."""
+        knobs = {arm["arm"]: arm.get("knob") for arm in self.board.manifest["arms"]}
+        rows = [
+            Row(f"{self.board.folder}/{row['arm']}/{self.name}", row, knobs.get(row["arm"]))
+            for row in self.board.content["rows"]
+            if row["task"] == self.name and not row.get("horizon")
+        ]
+        return [row for row in rows if row.routes]
+
+
+def load(published: Path) -> list[Board]:
+    """Every board below a folder of published ones.
+
+    Raises:
+        ValueError: a board cannot be read; one line naming its file.
+    """
+    boards = []
+    for file in sorted(published.rglob("leaderboard.json")):
+        if file.parent == published:
+            continue
+        content, manifest = _read(file), _read(file.with_name("manifest.json"))
+        board = Board(file.parent.relative_to(published).as_posix(), content, manifest)
+        try:
+            for cell in cells([board]):
+                _ = cell.margin, [row.losses for row in cell.rows], board.protocol
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{file}: not a leaderboard ({error!r})") from None
+        boards.append(board)
+    return boards
+
+
+def cells(boards: Sequence[Board]) -> list[Cell]:
+    return [Cell(board, task) for board in boards for task in board.content["tasks"]]
+
+
+def current(boards: Sequence[Board]) -> tuple[list[Board], list[Board]]:
+    """The boards of the newest protocol there is, and those it supersedes."""
+    newest = max((board.protocol for board in boards), default=0)
+    return [b for b in boards if b.protocol == newest], [b for b in boards if b.protocol < newest]
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read ({error})") from None

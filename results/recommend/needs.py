@@ -1,0 +1,67 @@
+"""What people ask for. A need says which tasks answer it and which strategies may be the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from results.recommend.evidence import Cell, Row
+
+BALANCED_BELOW = 1.0  # MaxVio of late training batches: no expert gets twice its share
+TEXT = ("text", "mix")
+SPARSE = ("text-sparse", "sparse")
+SHIFT = ("text-shift", "recall-shift", "shift")
+RECALL = ("recall",)
+
+
+@dataclass(frozen=True)
+class Need:
+    """One question. None: no condition."""
+
+    name: str
+    question: str
+    kinds: tuple[str, ...] = TEXT  # of tasks that answer it
+    devices: int = 1  # losses are compared at equal tokens on one device, at equal time on more
+    causal: bool = False  # only rules that a decoder can use as they were trained
+    knobless: bool = False  # only rules with nothing to tune
+    recipe: str | None = None
+    experts: int | None = None
+
+    def asks_for(self, cell: Cell) -> bool:
+        return (
+            cell.kind in self.kinds
+            and self.recipe in (None, cell.recipe)
+            and (self.experts is None or self.experts == cell.experts)
+        )
+
+    def allows(self, row: Row, track: str) -> bool:
+        """Whether a row may be the answer; on the balanced track only one that is balanced."""
+        return (
+            (row.causal or not self.causal)
+            and (row.knob is None or not self.knobless)
+            and (track != "balanced" or (row.max_vio is not None and row.max_vio < BALANCED_BELOW))
+        )
+
+
+NEEDS = (
+    Need("loss", "the lowest loss on one device"),
+    Need("devices", "the lowest loss at equal time on 64 devices", devices=64),
+    Need("causal", "a decoder that routes as it was trained", causal=True),
+    Need("no-knob", "nothing to tune", knobless=True),
+    Need("sparsity", "4 of 256 experts", SPARSE, experts=256),
+    Need("shift", "a mixture that changes half-way", SHIFT),
+    Need("muon", "training with Muon", recipe="muon"),
+    Need("adamw", "training with AdamW", recipe="adamw"),
+    Need("facts", "memory of facts", RECALL),
+)
+
+
+def get(name: str) -> Need:
+    """A need by name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    for need in NEEDS:
+        if need.name == name:
+            return need
+    raise ValueError(f"need: {name!r} is unknown; expected one of {', '.join(need.name for need in NEEDS)}")

@@ -1,0 +1,103 @@
+"""Between which cells rankings are compared: pairs of boards or tasks that differ in one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from typing import Any
+
+from results.recommend.evidence import Board, Cell, cells, current
+from results.recommend.tracks import TRACKS
+from results.recommend.travel import FEWEST_ARMS, agreement
+
+DIMENSIONS = {
+    "recipe": "from one optimizer to the other",
+    "track": "from published to tuned values",
+    "horizon": "from short training to longer",
+    "experts": "from few experts to many",
+    "size": "from a smaller model to a larger",
+    "task": "from one task to another",
+}
+
+
+def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """How the order of strategies travels, per pair of cells that differ in one thing.
+
+    Returns:
+        per pair `dimension`, `first` and `second` (BOARD/TASK), `labels` (what differs) and the fields of an
+        `Agreement`; for a dimension without a pair one entry with `word` "no evidence".
+    """
+    newest, _ = current(boards)
+    fit = [cell for cell in cells(newest) if cell.sensitivity == "fit"]
+    found: list[dict[str, Any]] = []
+    for dimension, first, second in _pairs(fit):
+        agreed = agreement(_losses(first), _losses(second))
+        if agreed is not None:
+            found.append(
+                {
+                    "dimension": dimension,
+                    "first": first.key,
+                    "second": second.key,
+                    "labels": [label(first, dimension), label(second, dimension)],
+                    **asdict(agreed),
+                    "open": agreed.open,
+                }
+            )
+    for dimension, words in DIMENSIONS.items():
+        if not any(entry["dimension"] == dimension for entry in found):
+            why = f"no two boards or tasks fit to judge balancing differ in this alone and share {FEWEST_ARMS} strategies"
+            found.append({"dimension": dimension, "word": "no evidence", "words": f"{words}: {why}"})
+    order = list(DIMENSIONS)
+    return sorted(found, key=lambda entry: order.index(entry["dimension"]))
+
+
+def label(cell: Cell, dimension: str) -> str:
+    """What a cell is called where it is compared with one that differs from it in `dimension`."""
+    return {
+        "recipe": f"{cell.recipe or 'no recipe named'} ({cell.name})",
+        "track": f"{cell.board.track.replace('-', ' ')} ({cell.name})",
+        "horizon": f"{cell.steps:,} steps ({cell.name})",
+        "experts": f"{cell.experts} experts ({cell.name})",
+        "size": cell.name,
+        "task": cell.name,
+    }[dimension]
+
+
+def _pairs(found: Sequence[Cell]) -> Iterator[tuple[str, Cell, Cell]]:
+    order = sorted(found, key=lambda cell: (cell.size, TRACKS.index(cell.board.track), cell.key))
+    for first, second in combinations(order, 2):
+        dimension = differs_in(first, second)
+        if dimension:
+            yield dimension, first, second
+
+
+def differs_in(first: Cell, second: Cell) -> str | None:
+    """The one thing two cells differ in; None for several, for nothing, or across kinds of hardware.
+
+    Experts, horizon and recipe may follow from the kind of task, and experts and horizon from the model's size.
+    """
+    if first.board.content.get("hardware") != second.board.content.get("hardware"):
+        return None
+    kind, rung = first.kind != second.kind, first.task.get("rung") != second.task.get("rung")
+    if kind or rung:
+        if first.board.track != second.board.track or (kind and rung):
+            return None
+        if kind:
+            return "task" if first.board.folder == second.board.folder else None
+        return "size" if first.recipe == second.recipe else None
+    differing = [
+        name
+        for name, one, other in (
+            ("recipe", first.recipe, second.recipe),
+            ("track", first.board.track, second.board.track),
+            ("horizon", first.steps, second.steps),
+            ("experts", first.experts, second.experts),
+        )
+        if one != other
+    ]
+    return differing[0] if len(differing) == 1 else None
+
+
+def _losses(cell: Cell) -> dict[str, dict[int, float]]:
+    return {row.arm: row.losses for row in cell.rows if not row.content["diverged"]}

@@ -1,0 +1,110 @@
+"""How rankings travel: whether the order of strategies in one place is their order in another.
+
+Kendall's τ between two rankings is (pairs of arms in the same order − pairs in opposite order) / pairs. Between measured
+means it is drawn towards zero by noise, and resampling seeds draws it there a second time: a percentile
+bootstrap misses a τ of 1 nearly always. The interval here asks instead what is known of each pair. A pair whose order a
+paired t test shows in both places (p < 0.01 each, unadjusted) counts as what it is; every other counts
+against the lower end and for the upper:
+
+    low = (same − opposite − open) / pairs        high = (same − opposite + open) / pairs
+
+Few seeds give wide intervals, never a wrong one from noise alone. `python -m results.recommend.coverage` simulates it.
+
+Shapes: A arms, N seeds, P pairs of arms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from results.power import MIN_SEEDS
+
+FEWEST_ARMS = 5  # fewer have too few orders to speak of a ranking
+_SHOWN = 0.01  # two-sided p at which the order of one pair counts as shown in one place
+
+Word = Literal["high", "positive", "low", "open"]
+WORDS: dict[Word, str] = {
+    "high": "the interval of τ lies above 0.5: one place speaks for the other",
+    "positive": "it lies above 0: better than no word, not enough to choose by",
+    "low": "it lies below 0.5: the order of one place is not the order of the other",
+    "open": "the seeds leave it open",
+}
+Losses = Mapping[str, Mapping[int, float]]  # arm → seed → loss
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two rankings of the same arms."""
+
+    arms: int
+    tau: float  # Kendall's, between means
+    low: float
+    high: float
+    same: int  # pairs shown in the same order
+    opposite: int  # pairs shown in opposite orders
+    pairs: int
+    word: Word
+
+    @property
+    def open(self) -> int:
+        return self.pairs - self.same - self.opposite
+
+
+def agreement(first: Losses, second: Losses) -> Agreement | None:
+    """How the order of arms in `first` agrees with that in `second`, over the arms that both have with enough seeds.
+
+    Returns:
+        None with fewer than FEWEST_ARMS arms in common.
+    """
+    arms = [arm for arm in first if _enough(first, arm) and _enough(second, arm)]
+    if len(arms) < FEWEST_ARMS:
+        return None
+    here, there = _orders(first, arms), _orders(second, arms)
+    same = sum(a * b > 0 for a, b in zip(here, there, strict=True))
+    opposite = sum(a * b < 0 for a, b in zip(here, there, strict=True))
+    pairs = len(here)
+    unknown = pairs - same - opposite
+    low, high = (same - opposite - unknown) / pairs, (same - opposite + unknown) / pairs
+    tau = stats.kendalltau(_means(first, arms), _means(second, arms)).statistic
+    return Agreement(len(arms), float(tau), low, high, same, opposite, pairs, word(low, high))
+
+
+def word(low: float, high: float) -> Word:
+    if low >= 0.5:
+        return "high"
+    if high < 0.5:
+        return "low"
+    return "positive" if low > 0 else "open"
+
+
+def _enough(losses: Losses, arm: str) -> bool:
+    return arm in losses and len(losses[arm]) >= MIN_SEEDS
+
+
+def _orders(losses: Losses, arms: Sequence[str]) -> list[int]:
+    """For each pair of arms +1 where the first is shown to have the higher loss, −1 where the lower, else 0; (P,)."""
+    return [_order(losses[first], losses[second]) for first, second in combinations(arms, 2)]
+
+
+def _order(first: Mapping[int, float], second: Mapping[int, float]) -> int:
+    seeds = sorted(first.keys() & second.keys())
+    n = len(seeds)
+    if n < MIN_SEEDS:
+        return 0
+    difference_N = np.array([first[seed] - second[seed] for seed in seeds])
+    error = difference_N.std(ddof=1) / math.sqrt(n)
+    mean = float(difference_N.mean())
+    return int(np.sign(mean)) if abs(mean) > error * stats.t.isf(_SHOWN / 2, n - 1) else 0
+
+
+def _means(losses: Losses, arms: Sequence[str]) -> list[float]:
+    """Means over the seeds that all arms have where there are any, so that no arm is judged by its luck with seeds."""
+    common = set.intersection(*(set(losses[arm]) for arm in arms))
+    return [float(np.mean([losses[arm][seed] for seed in common or losses[arm]])) for arm in arms]

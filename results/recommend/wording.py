@@ -1,0 +1,175 @@
+"""Answers in words: for a terminal, for Markdown, and as parts that a page links to its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from results.markdown import cell
+from results.recommend.rankings import DIMENSIONS
+from results.recommend.travel import WORDS
+
+Answer = Mapping[str, Any]
+Link = Callable[[str, str], str]  # words, row key → the words, linked to the row
+
+TRACK_WORDS = {"as-published": "as published", "tuned": "tuned", "balanced": "balanced"}
+NONE = "No evidence"
+MOST_NAMED = 6  # of those behind, the nearest; the rest is counted
+
+
+def plain(words: str, _row: str) -> str:
+    return words
+
+
+def verdict(found: Answer, link: Link = plain) -> str:
+    """What one cell says: who is not shown to be worse than the best, and how far behind the others are."""
+    inside, behind = found["set"], found["behind"]
+    named = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
+    if not behind:
+        return f"{len(inside)} strategies, none shown to be worse than the best: {named}."
+    if len(inside) == 1:
+        said = f"{named}: all others are shown to be worse."
+    else:
+        said = f"{named}: none of these {len(inside)} is shown to be worse than the best."
+    nearest = behind[:MOST_NAMED]
+    said += " Behind: " + ", ".join(f"{link(_named(entry), entry['row'])} by {by(entry)}" for entry in nearest)
+    rest = behind[MOST_NAMED:]
+    if rest:
+        said += f", {len(rest)} more" if len(rest) > 1 else f", {link(_named(rest[0]), rest[0]['row'])}"
+        said += f" by up to {rest[-1]['mean']:.3f}" if len(rest) > 1 else f" by {by(rest[0])}"
+    return said + "."
+
+
+def by(entry: Answer) -> str:
+    """How far behind the best of the others: mean and the two bounds, each of which holds with 95 %."""
+    return f"{entry['mean']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}]"
+
+
+def basis(found: Answer) -> str:
+    """What a cell's answer rests on."""
+    ns = sorted({entry["n"] for entry in (*found["set"], *found["behind"])})
+    seeds = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
+    parts = [f"{found['task']}", f"{found['experts']} experts top-{found['top_k']}"]
+    parts += [found["recipe"]] if found["recipe"] else []
+    parts += [f"equal time on {found['devices']} devices"] if found["devices"] > 1 else []
+    return ", ".join([*parts, f"{seeds} seeds"])
+
+
+def caveats(found: Answer) -> list[str]:
+    """What did not take part, and why."""
+    said = [f"{entry['title']} diverged" for entry in found["diverged"]]
+    said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
+    out: dict[str, list[str]] = {}
+    for entry in found["left_out"]:
+        out.setdefault(entry["why"], []).append(entry["title"])
+    return said + [f"{', '.join(titles)} left out: {why}" for why, titles in out.items()]
+
+
+def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
+    """All answers for a terminal."""
+    lines: list[str] = []
+    for answer in answers:
+        lines += [f"{answer['question']} ({TRACK_WORDS[answer['track']]})"]
+        if not answer["evidence"]:
+            lines += [f"  {NONE}."]
+        for found in answer["evidence"]:
+            lines += [f"  {verdict(found)}", f"    from {found['board']}: {basis(found)}"]
+            lines += [f"    {caveat}" for caveat in caveats(found)]
+        lines += [f"  missing: {missed['words']}" for missed in answer["missing"]]
+        lines += [""]
+    if any(answer["evidence"] for answer in answers):
+        lines += [READING, ""]
+    if ranked:
+        lines += ["How rankings travel", *(f"  {travels(entry)}" for entry in ranked), ""]
+    return "\n".join(lines).rstrip()
+
+
+READING = (
+    "A strategy is named first unless some other is shown to have the lower loss (one-sided paired t tests, adjusted; "
+    "the best is named with 95 %). Behind: mean difference in nats/token, and between how much and how much, each with 95 %."
+)
+
+
+def travels(entry: Answer) -> str:
+    """How one ranking agrees with another."""
+    if entry["word"] == "no evidence":
+        return f"{NONE}: {entry['words']}."
+    first, second = entry["labels"]
+    return (
+        f"{DIMENSIONS[entry['dimension']]}, {first} to {second}: {entry['word']}, "
+        f"τ {entry['tau']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]; of {entry['pairs']} pairs of {entry['arms']} "
+        f"strategies {entry['same']} are shown in the same order, {entry['opposite']} in opposite, {entry['open']} open."
+    )
+
+
+def as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], link: Link = plain) -> list[str]:
+    """The answers as a table, a need a line; below it what is missing and how rankings travel."""
+    tracks = list(dict.fromkeys(answer["track"] for answer in answers))
+    questions = list(dict.fromkeys(answer["need"] for answer in answers))
+    lines = _table(
+        ["You need", *(TRACK_WORDS[track].capitalize() for track in tracks)],
+        [_line([a for a in answers if a["need"] == need], link) for need in questions],
+    )
+    lines += ["", READING if any(answer["evidence"] for answer in answers) else _why_nothing(answers), ""]
+    shown = [entry for entry in ranked if entry["word"] != "no evidence"]
+    lines += ["**How rankings travel.** " + _summary(ranked, shown), ""]
+    return lines + [f"- {cell(travels(entry))}" for entry in shown] + ([""] if shown else [])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table whose cells may hold links; what boards wrote in them is harmless already."""
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
+
+
+def row_link(folder: str) -> Link:
+    """Links as Markdown to the rows on the boards' pages, `folder` being the way to the published boards."""
+
+    def link(words: str, row: str) -> str:
+        board, arm, task = row.rsplit("/", 2)
+        return f"[{words}]({quote(f'{folder}{board}/index.html')}#{anchor(arm, task)})"
+
+    return link
+
+
+def anchor(arm: str, task: str) -> str:
+    """The id of a row on its board's page."""
+    return "row-" + re.sub(r"[^a-z0-9]+", "-", f"{arm}-{task}".lower()).strip("-")[:60]
+
+
+def _line(answers: Sequence[Answer], link: Link) -> list[str]:
+    return [answers[0]["question"].capitalize(), *(brief(answer, link) for answer in answers)]
+
+
+def brief(answer: Answer, link: Link = plain) -> str:
+    """The answer of the largest cell that has one, with no more of those behind than the nearest."""
+    if not answer["evidence"]:
+        return f"{NONE}."
+    found = answer["evidence"][0]
+    inside, behind = found["set"], found["behind"]
+    said = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
+    if behind:
+        others = f"{len(behind)} others" if len(behind) > 1 else "the other"
+        said += f"; {others} behind, {link(_named(behind[0]), behind[0]['row'])} by {by(behind[0])}"
+        said += f" to {link(_named(behind[-1]), behind[-1]['row'])} by {by(behind[-1])}" if len(behind) > 1 else ""
+    else:
+        said += "; none shown to be worse"
+    return f"{said} ({basis(found)})"
+
+
+def _why_nothing(answers: Sequence[Answer]) -> str:
+    words = list(dict.fromkeys(missed["words"] for answer in answers for missed in answer["missing"]))
+    more = f"; and {len(words) - 4} more" if len(words) > 4 else ""
+    return f"What is missing: {'; '.join(words[:4])}{more}."
+
+
+def _summary(ranked: Sequence[Answer], shown: Sequence[Answer]) -> str:
+    absent = [DIMENSIONS[entry["dimension"]] for entry in ranked if entry["word"] == "no evidence"]
+    said = [f"*{word}*: {WORDS[word]}" for word in WORDS if any(entry["word"] == word for entry in shown)]
+    return "; ".join([*said, *([f"no evidence {', '.join(absent)}"] if absent else [])]) + "."
+
+
+def _named(entry: Answer) -> str:
+    marks = f" ({', '.join(entry['marks'])})" if entry["marks"] else ""
+    return cell(f"{entry['title']}{marks}")

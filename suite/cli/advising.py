@@ -1,0 +1,119 @@
+"""`equipoise recommend`: which strategy for what, from published boards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from suite.cli.options import json_option, print_json
+
+if TYPE_CHECKING:
+    from results.recommend.needs import Need
+
+
+@click.command()
+@click.option("--need", "names", multiple=True, metavar="NAME", help="Only this need; --need list names them all.")
+@click.option("--devices", type=click.IntRange(1), help="Compare at equal time on so many devices, not at equal tokens.")
+@click.option("--experts", type=click.IntRange(2), metavar="N", help="Only boards of models with N experts a layer.")
+@click.option("--causal", is_flag=True, help="Only strategies that a decoder can use as they were trained.")
+@click.option("--no-knob", "knobless", is_flag=True, help="Only strategies with nothing to tune.")
+@click.option("--recipe", metavar="NAME", help="Only models trained with this recipe: muon, adamw.")
+@click.option("--kind", metavar="KIND", help="Only this kind of task: text, text-shift, recall, …")
+@click.option(
+    "--track",
+    "tracks",
+    multiple=True,
+    type=click.Choice(["as-published", "tuned", "balanced"]),
+    help="Where a strategy's knob comes from (default: as published and balanced).",
+)
+@click.option(
+    "--published",
+    metavar="DIR",
+    type=click.Path(file_okay=False, exists=True),
+    help="Published boards (default: results/published of the source tree).",
+)
+@click.option(
+    "--renew",
+    is_flag=True,
+    help="Also write the answers to DIR's index.html and README.md, and to the README above it that has their markers.",
+)
+@json_option
+def recommend(
+    names: tuple[str, ...],
+    devices: int | None,
+    experts: int | None,
+    causal: bool,
+    knobless: bool,
+    recipe: str | None,
+    kind: str | None,
+    tracks: tuple[str, ...],
+    published: str | None,
+    renew: bool,
+    as_json: bool,
+) -> None:
+    """Which strategy should be used? Answers from published boards, each with the rows it rests on.
+
+    \b
+      equipoise recommend                            every need: one device, 64 devices, causal, …
+      equipoise recommend --devices 64 --causal      a need of your own
+      equipoise recommend --experts 256 --track tuned
+      equipoise recommend --need facts --json        with the keys of all rows, as `equipoise reproduce` takes them
+
+    A need is answered by a confidence set: a strategy is named unless some other is shown to have the lower loss, so
+    that the best is named with 95 %. The others follow with how far they are behind. Only boards of the newest protocol count,
+    and of them only tasks on which balancing can be seen at all; where there is none, the answer is "no evidence", and
+    what is missing.
+
+    The tracks never mix. "balanced" takes each knob's value with the lowest loss among those whose MaxVio stays under 1,
+    and answers only with strategies that are so balanced on the board itself.
+    """
+    from results.recommend import evidence, wording
+    from results.recommend.advise import SHOWN_TRACKS, advice
+    from results.recommend.needs import NEEDS, get
+    from results.recommend.rankings import rankings
+    from suite.running.reproduce import published_folder
+
+    if "list" in names:
+        for need in NEEDS:
+            click.echo(f"{need.name:<10} {need.question}")
+        return
+    folder = Path(published) if published else published_folder()
+    own = [_own(devices, experts, causal, knobless, recipe, kind)]
+    asked = own if own[0] else [get(name) for name in names] or list(NEEDS)
+    if own[0] and names:
+        raise ValueError("--need: names a need that is there already; expected it alone, without conditions of your own")
+    boards = evidence.load(folder)
+    answers = advice(boards, tracks or SHOWN_TRACKS, asked)  # type: ignore[arg-type]
+    whole = not names and not own[0]
+    ranked = rankings(boards) if whole else []
+    if renew:
+        from results.pages import site
+
+        for file in site.renew(folder):
+            click.echo(f"written: {file}", err=True)
+    if as_json:
+        print_json({"answers": answers, **({"rankings": ranked} if whole else {})})
+    else:
+        click.echo(wording.as_text(answers, ranked))
+
+
+def _own(
+    devices: int | None, experts: int | None, causal: bool, knobless: bool, recipe: str | None, kind: str | None
+) -> Need | None:
+    """The need that the options describe; None where they describe none."""
+    from results.recommend.needs import SPARSE, TEXT, Need
+
+    said: list[str] = []
+    said += [f"at equal time on {devices} devices"] if devices and devices > 1 else []
+    said += [f"with {experts} experts"] if experts else []
+    said += ["routed as it was trained"] if causal else []
+    said += ["with nothing to tune"] if knobless else []
+    said += [f"trained with {recipe}"] if recipe else []
+    said += [f"on {kind}"] if kind else []
+    if not said and devices is None:
+        return None
+    kinds = (kind,) if kind else TEXT + SPARSE if experts else TEXT
+    words = ", ".join(["the lowest loss", *said])
+    return Need("yours", words, kinds, devices or 1, causal, knobless, recipe, experts)

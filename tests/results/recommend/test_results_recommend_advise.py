@@ -1,0 +1,208 @@
+"""Answers follow from rows, and lead back to them."""
+
+from __future__ import annotations
+
+import pytest
+from published_boards import LEVELS, board, losses, row, write
+
+from results.recommend import evidence, needs
+from results.recommend.advise import advice, rows_behind
+from results.recommend.rankings import rankings
+from results.recommend.tracks import tracks
+from results.recommend.wording import as_text
+
+
+def loaded(tmp_path, *boards):
+    return evidence.load(write(tmp_path / "published", *boards))
+
+
+def answers(boards, need, tracks=("as-published",)):
+    found = advice(boards, tracks, [needs.get(need)])
+    return found[0] if len(tracks) == 1 else found
+
+
+def arms(entries):
+    return [entry["row"].split("/")[1] for entry in entries]
+
+
+def test_every_statement_leads_back_to_rows_that_bear_it(tmp_path):
+    """Each number is computed again from the seeds of the rows that the statement names."""
+    boards = loaded(tmp_path, board(tasks=("text-bench", "recall-bench")), board(track="balanced"))
+    by_folder = {b.folder: b.content for b in boards}
+    given = advice(boards)
+
+    def seeds_of(key):
+        folder, arm, task = key.rsplit("/", 2)
+        rows = [r for r in by_folder[folder]["rows"] if (r["arm"], r["task"]) == (arm, task)]
+        assert len(rows) == 1, key
+        return {seed["seed"]: seed["val_loss"] for seed in rows[0]["seeds"]}
+
+    told = 0
+    for answer in given:
+        for found in answer["evidence"]:
+            for entry in (*found["set"], *found["behind"]):
+                mine, theirs = seeds_of(entry["row"]), seeds_of(entry["against"])
+                mean = sum(mine[seed] - theirs[seed] for seed in mine) / len(mine)
+                assert entry["mean"] == pytest.approx(mean)
+                assert entry["n"] == len(mine)
+                if entry["worse_than"]:
+                    better = seeds_of(entry["worse_than"])
+                    assert sum(mine.values()) / len(mine) > sum(better.values()) / len(better)
+                told += 1
+        for missed in answer["missing"]:
+            assert all(place.split("/")[0] in by_folder for place in missed["where"])
+    assert told > 20
+    assert {key.rsplit("/", 2)[0] for key in rows_behind(given)} == set(by_folder)
+
+
+def test_the_lowest_loss_and_who_is_behind(tmp_path):
+    found = answers(loaded(tmp_path, board()), "loss")["evidence"][0]
+    assert set(arms(found["set"])) == {"good", "close"}
+    assert arms(found["behind"]) == ["far"]
+    assert found["behind"][0]["mean"] == pytest.approx(0.3, abs=0.02)
+    assert found["behind"][0]["low"] < found["behind"][0]["mean"] < found["behind"][0]["high"]
+
+
+def test_the_dense_twin_is_no_strategy(tmp_path):
+    levels = LEVELS | {"twin": 1.0}
+    given = answers(loaded(tmp_path, board(levels=levels)), "loss")
+    assert "twin" not in " ".join(rows_behind([given]))
+
+
+def test_causal_and_without_a_knob_leave_others_out_and_say_so(tmp_path):
+    boards = loaded(tmp_path, board())
+    causal = answers(boards, "causal")["evidence"][0]
+    assert arms(causal["set"]) == ["good"]
+    assert causal["left_out"] == [
+        {"row": "suite/close/text-bench", "title": "Close", "why": "not causal in training"}
+    ]
+    knobless = answers(boards, "no-knob")["evidence"][0]
+    assert arms(knobless["left_out"]) == ["good"]
+    assert knobless["left_out"][0]["why"] == "has a knob, rate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"word": "blunt"}, "text-bench on suite is too blunt to judge balancing (experts gain 0.040"),
+        ({"word": None}, "text-bench on suite does not say whether balancing can be seen on it"),
+        ({"seeds": 5}, "text-bench on suite has no two strategies with 6 seeds to compare"),
+        ({"tasks": ("recall-bench",)}, "no board, as published, has a task text-… or mix-…"),
+    ],
+)
+def test_what_is_no_evidence_is_said_to_be_none(tmp_path, changes, words):
+    given = answers(loaded(tmp_path, board(**changes)), "loss")
+    assert given["evidence"] == []
+    assert given["missing"][0]["words"].startswith(words)
+    assert "No evidence." in as_text([given])
+
+
+def test_a_superseded_protocol_is_no_evidence(tmp_path):
+    old, new = board("old", protocol="1", levels={"good": 9.0, "far": 1.0}), board("new", tasks=("recall-bench",))
+    given = answers(loaded(tmp_path, old, new), "loss")
+    assert given["evidence"] == []
+    assert given["missing"][0]["words"].endswith("boards of protocol 1 are superseded")
+    assert given["missing"][0]["where"] == ["old"]
+
+
+def test_equal_time_is_judged_by_losses_at_equal_time(tmp_path):
+    rows = []
+    for arm, level, late in (("good", 3.0, 3.9), ("far", 3.3, 3.4)):
+        at_time = losses(late, 8, 1)
+        rows.append(row(arm, "text-bench", losses(level, 8, 0), at_time=at_time))
+    boards = loaded(tmp_path, board(rows=rows))
+    assert arms(answers(boards, "loss")["evidence"][0]["set"]) == ["good"]
+    assert arms(answers(boards, "devices")["evidence"][0]["set"]) == ["far"]
+    silent = answers(loaded(tmp_path / "silent", board()), "devices")
+    assert silent["missing"][0]["words"] == "text-bench on suite has no losses at equal time on 64 devices"
+
+
+def test_balanced_means_balanced_and_tracks_never_mix(tmp_path):
+    boards = loaded(tmp_path, board(), board(track="balanced", vio={"good": 1.2}, levels=LEVELS | {"far": 2.0}))
+    published, balanced = answers(boards, "loss", ("as-published", "balanced"))
+    assert {key.split("/")[0] for key in rows_behind([published])} == {"suite"}
+    assert {key.split("/")[0] for key in rows_behind([balanced])} == {"suite-balanced"}
+    assert arms(balanced["evidence"][0]["set"]) == ["far"]
+    assert balanced["evidence"][0]["left_out"][0]["why"] == "MaxVio 1.20, not under 1"
+
+
+def test_a_diverged_arm_is_not_recommended(tmp_path):
+    rows = [row(arm, "text-bench", losses(level, 8, 0), diverged=arm == "wild") for arm, level in
+            (("good", 3.0), ("far", 3.3), ("wild", 2.0))]  # fmt: skip
+    found = answers(loaded(tmp_path, board(rows=rows)), "loss")["evidence"][0]
+    assert arms(found["set"]) == ["good"]
+    assert arms(found["diverged"]) == ["wild"]
+
+
+def test_the_largest_model_answers_first(tmp_path):
+    boards = loaded(tmp_path, board("small"), board("large", tasks=("text-micro",), total=9000))
+    assert [found["board"] for found in answers(boards, "loss")["evidence"]] == ["large", "small"]
+
+
+def test_recipes_and_experts_are_asked_for_by_name(tmp_path):
+    sparse = board("sparse", tasks=("text-sparse-bench",), experts=256)
+    boards = loaded(tmp_path, board(), board("suite-adamw", recipe="adamw"), sparse)
+    assert [found["board"] for found in answers(boards, "adamw")["evidence"]] == ["suite-adamw"]
+    assert [found["board"] for found in answers(boards, "muon")["evidence"]] == ["suite"]
+    assert [found["board"] for found in answers(boards, "sparsity")["evidence"]] == ["sparse"]
+    with pytest.raises(ValueError, match="need: 'speed' is unknown; expected one of loss, devices"):
+        needs.get("speed")
+
+
+def test_rankings_are_compared_between_cells_that_differ_in_one_thing(tmp_path):
+    many = {f"arm{i}": 3.0 + 0.2 * i for i in range(6)}
+    turned = {f"arm{i}": 3.0 + 0.2 * (5 - i) for i in range(6)}
+    boards = loaded(
+        tmp_path,
+        board(levels=many, tasks=("text-bench", "recall-bench")),
+        board("suite-adamw", recipe="adamw", levels=turned),
+        board(track="balanced", levels=many, salt=5),
+        board("long", levels=many, steps=4000, salt=6),
+        board("experts", levels=many, experts=128, salt=7),
+        board("large", levels=many, tasks=("text-micro",), total=9000, salt=8),
+        board("blunt", levels=many, recipe="other", word="blunt"),
+    )
+    found = {(e["dimension"], e["first"], e["second"]): e for e in rankings(boards) if "first" in e}
+    assert not any("blunt" in name for key in found for name in key)
+    assert found["recipe", "suite-adamw/text-bench", "suite/text-bench"]["word"] == "low"
+    assert found["recipe", "suite-adamw/text-bench", "suite/text-bench"]["tau"] == pytest.approx(-1)
+    for key in (
+        ("track", "suite/text-bench", "suite-balanced/text-bench"),
+        ("horizon", "suite/text-bench", "long/text-bench"),
+        ("experts", "experts/text-bench", "suite/text-bench"),
+        ("size", "suite/text-bench", "large/text-micro"),
+        ("task", "suite/recall-bench", "suite/text-bench"),
+    ):
+        assert found[key]["word"] == "high", key
+    assert ("track", "suite/recall-bench", "suite-balanced/text-bench") not in found
+
+
+def test_without_boards_every_way_says_no_evidence():
+    found = rankings([])
+    assert {entry["word"] for entry in found} == {"no evidence"}
+    assert len(found) == 6
+
+
+def test_a_strategys_rows_of_all_tracks_stand_together(tmp_path):
+    boards = loaded(tmp_path, board(), board(track="tuned"), board(track="balanced", vio={"far": 3.0}), board("other"))
+    (table,) = tracks(boards)
+    assert (table["suite"], table["task"]) == ("suite", "text-bench")
+    assert list(table["boards"].values()) == ["suite", "suite-tuned", "suite-balanced"]
+    good = next(entry for entry in table["strategies"] if entry["arm"] == "good")
+    assert [found["row"] for found in good["rows"].values()] == [
+        "suite/good/text-bench", "suite-tuned/good/text-bench", "suite-balanced/good/text-bench"
+    ]  # fmt: skip
+    assert (good["rows"]["tuned"]["parameter"], good["rows"]["tuned"]["value"]) == ("rate", 0.1)
+    far = next(entry for entry in table["strategies"] if entry["arm"] == "far")
+    assert [found["balanced"] for found in far["rows"].values()] == [True, True, False]
+    assert "twin" not in [entry["arm"] for entry in table["strategies"]]
+
+
+def test_a_file_that_is_no_board_is_named(tmp_path):
+    published = write(tmp_path / "published", board())
+    (published / "suite" / "leaderboard.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"suite/leaderboard\.json: not a leaderboard"):
+        evidence.load(published)
+    (published / "suite" / "leaderboard.json").write_text("{")
+    with pytest.raises(ValueError, match=r"suite/leaderboard\.json: cannot be read"):
+        evidence.load(published)
