@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from results.pages import recommendation
 from results.pages.embedded import figures_data
 from results.pages.html import row_slugs
 from results.pages.markdown import boards_markdown
@@ -55,13 +56,16 @@ def write_index(published: Path) -> Path:
             raise ValueError(f"{published / 'claims.json'}: not a list of verdicts on claims ({error})") from None
         (published / "claims.html").write_text(page, encoding="utf-8")
     text = boards_markdown([(board["folder"], board["board"]) for board in boards])
-    (published / "README.md").write_text(text, encoding="utf-8")
+    told = recommendation.of(published)
+    (published / "README.md").write_text("\n".join([*told.markdown, "", text]), encoding="utf-8")
+    told.write_figure(published)
     index = published / "index.html"
     page = render(
         "index.j2",
         boards=boards,
         claims=claims,
         words=WORDS,
+        told=told,
         tracks=tracks_of(boards),
         variable=svg.variable,
         figures_data=figures_data([board["forest"] for board in boards], styles),

@@ -1,7 +1,7 @@
 """Answers: for each need and track, what every fitting board says, and what evidence is missing.
 
-Everything returned is plain JSON. Whatever names a strategy carries the key of its row, `BOARD/ARM/TASK`; whatever says that
-something is missing carries the boards and tasks it was missed on.
+Everything returned is plain JSON. Whatever names a strategy carries the key of its row, `BOARD/ARM/TASK`; whatever
+says that something is missing carries the boards and tasks it was missed on.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from results.power import MIN_SEEDS
 from results.recommend.confidence import Standing, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
 from results.recommend.needs import BALANCED_BELOW, NEEDS, Need
+from results.statistics.power import MIN_SEEDS
 
 SHOWN_TRACKS = ("as-published", "balanced")  # tuning by loss alone buys imbalance that many devices cannot afford
 
 Answer = dict[str, Any]
 
 
-def advice(boards: Sequence[Board], tracks: Sequence[str] = SHOWN_TRACKS, needs: Iterable[Need] = NEEDS) -> list[Answer]:
+def advice(
+    boards: Sequence[Board], tracks: Sequence[str] = SHOWN_TRACKS, needs: Iterable[Need] = NEEDS
+) -> list[Answer]:
     """One answer per need and track, in this order. Only boards of the newest protocol count."""
     newest, superseded = current(boards)
     return [answer(need, track, newest, superseded) for need in needs for track in tracks]
@@ -65,7 +67,7 @@ def unfit(cell: Cell, need: Need) -> str | None:
         gain = (cell.task["sensitivity"].get("gain") or {}).get("mean")
         shown = "" if gain is None else f" (experts gain {gain:.3f} nats/token over the dense twin)"
         return f"is too blunt to judge balancing{shown}"
-    if need.devices > 1 and not any(row.losses_at(need.devices) for row in cell.rows):
+    if need.devices > 1 and not any(cell.losses_at(row, need.devices) for row in cell.rows):
         return f"has no losses at equal time on {need.devices} devices"
     return None
 
@@ -82,7 +84,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
     """One cell's strategies, those not shown to be worse than the best first."""
     allowed = [row for row in cell.rows if need.allows(row, cell.board.track)]
     by_arm = {row.arm: row for row in allowed}
-    losses = {row.arm: row.losses if need.devices == 1 else row.losses_at(need.devices) for row in allowed}
+    losses = {row.arm: row.losses if need.devices == 1 else cell.losses_at(row, need.devices) for row in allowed}
     diverged = [row.arm for row in allowed if row.content["diverged"]]
     standings = confidence_set(losses, diverged)
     entries = {word: [_entry(s, by_arm) for s in standings if s.word == word] for word in _WORDS}

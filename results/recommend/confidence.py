@@ -5,11 +5,11 @@ An arm a is behind the best of the others by θ_a = max_b (μ_a − μ_b): negat
     low_a  = max_b lower_ab, each a one-sided paired t bound at 1 − 0.05 / (others)
     high_a = max_b upper_ab, each a one-sided paired t bound at 0.95
 
-Each of the two holds with 95 %: `low` because the bounds it is the largest of hold together (Bonferroni), `high` because
-the one bound that belongs to the true best of the others is enough. An arm leaves the set when low > 0: some other arm
-is shown to have the lower loss. The best arm stays in it with 95 % (Hsu, Multiple Comparisons, 1996, section 4.2.4; with
-Bonferroni's in place of the joint distribution, since arms differ in variance). No arm has to be named as the
-best for this, and the luck of whichever comes first does not enter.
+Each of the two holds with 95 %: `low` because the bounds it is the largest of hold together (Bonferroni), `high`
+because the one bound that belongs to the true best of the others is enough. An arm leaves the set when low > 0: some
+other arm is shown to have the lower loss. The best arm stays in it with 95 % (Hsu, Multiple Comparisons, 1996, section
+4.2.4; with Bonferroni's in place of the joint distribution, since arms differ in variance). No arm has to be named as
+the best for this, and the luck of whichever comes first does not enter.
 
 An arm with a diverged trial is never in the set: its finished seeds alone would flatter it. An arm with fewer than
 MIN_SEEDS pairs with some other arm is not compared with that one.
@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from results.power import ALPHA, MIN_SEEDS
+from results.statistics.power import ALPHA, MIN_SEEDS
 
 Word = Literal["in the set", "behind", "diverged", "too few seeds"]
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 import numpy as np
 
-from results.markdown import table
-from results.power import ALPHA
 from results.recommend.confidence import confidence_set
 from results.recommend.travel import agreement
+from results.statistics.power import ALPHA
+from results.text import table
 
 SUITES = 400
 ARMS = 16
@@ -54,8 +54,8 @@ def _lognormal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def set_coverage(
     law: str, seeds: int, step: float, suites: int = SUITES, arms: int = ARMS
 ) -> tuple[float, float, float, float]:
-    """Shares of suites with the best arm in the set, of arms above their lower and below their upper bound, and the mean
-    size of the set."""
+    """Shares of suites with the best arm in the set, of arms above their lower and below their upper bound, and the
+    mean size of the set."""
     rng = np.random.default_rng((arms, seeds, int(100 * step), len(law)))
     effects_A = step * np.arange(arms)
     best = np.array([effects_A[a] - np.delete(effects_A, a).min() for a in range(arms)])
@@ -118,9 +118,19 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
         for seeds in SEEDS:
             for name, step in EFFECTS.items():
                 shares = set_coverage(law, seeds, step, suites)
-                rows.append((law, str(seeds), f"{name} ({step:g})", *(f"{s:.1%}" for s in shares[:3]), f"{shares[3]:.1f}"))
+                rows.append(
+                    (law, str(seeds), f"{name} ({step:g})", *(f"{s:.1%}" for s in shares[:3]), f"{shares[3]:.1f}")
+                )
                 say(f"{law}, {seeds} seeds, {name}: {shares[0]:.1%}")
-    head = ("noise", "seeds", "differences", "best in the set", "lower bound holds", "upper bound holds", "mean size of the set")
+    head = (
+        "noise",
+        "seeds",
+        "differences",
+        "best in the set",
+        "lower bound holds",
+        "upper bound holds",
+        "mean size of the set",
+    )
     lines += [*table(head, rows), "", *SETS_READING, ""]
     lines += ["## The true τ is in its interval", "", "Promised: 95 %.", ""]
     rows = []
@@ -128,18 +138,39 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
         for spread in SPREADS:
             for relation in RELATIONS:
                 share, true, low, high = tau_coverage(seeds, spread, relation, suites)
-                rows.append((str(seeds), f"{spread:g}", f"{relation:g}", f"{share:.1%}", f"{true:.2f}", f"[{low:.2f}, {high:.2f}]"))
+                rows.append(
+                    (
+                        str(seeds),
+                        f"{spread:g}",
+                        f"{relation:g}",
+                        f"{share:.1%}",
+                        f"{true:.2f}",
+                        f"[{low:.2f}, {high:.2f}]",
+                    )
+                )
                 say(f"tau, {seeds} seeds, {spread:g}, {relation:g}: {share:.1%}")
-    head = ("seeds", "spread of true effects / noise", "correlation of true effects", "covered", "mean true τ", "mean interval")
+    head = (
+        "seeds",
+        "spread of true effects / noise",
+        "correlation of true effects",
+        "covered",
+        "mean true τ",
+        "mean interval",
+    )
     return "\n".join([*lines, *table(head, rows), "", *TAU_READING, ""])
 
 
 SETS_READING = """\
-READING
+The set keeps the best strategy at least as often as promised under every law tried. With all strategies equal, the
+worst case, it keeps 95 to 99 %; with true differences nearly always, since fewer strategies can be mistaken for
+better. Normal noise is the tightest case, skewed noise the safest: it fails by keeping too many. Six seeds are enough
+for the promise, not for a small set: differences of a quarter of the noise leave half of the strategies in it.
 """.splitlines()
 
 TAU_READING = """\
-READING
+The interval covers far more often than promised: it gives every pair that is not shown in both places to both ends.
+That is its price. It becomes useful where most strategies are told apart: with true effects ten times the noise, and
+ten seeds, it is about a third of the scale wide or less.
 """.splitlines()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,11 +65,6 @@ class Row:
         """Seed → held-out loss of the finished trials."""
         return {s["seed"]: s["val_loss"] for s in self.content["seeds"] if s["val_loss"] is not None}
 
-    def losses_at(self, devices: int) -> dict[int, float]:
-        """Seed → loss at equal time on so many devices; empty where the board does not say."""
-        found = {s["seed"]: (s.get("loss_at_time") or {}).get(str(devices)) for s in self.content["seeds"]}
-        return {seed: loss for seed, loss in found.items() if loss is not None}
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -117,16 +113,43 @@ class Cell:
         """`fit` or `blunt`; None where the board does not say whether balancing can be seen on the task."""
         return (self.task.get("sensitivity") or {}).get("word")
 
+    def losses_at(self, row: Row, devices: int) -> dict[int, float]:
+        """Seed → loss in the baseline's time on so many devices; empty where the board does not say.
+
+        An arm whose step takes r times as long gets 1/r of the tokens. What they would have brought is read off the
+        baseline's own losses at half, whole and double horizon; the margin of the task carries them.
+        """
+        ratio = (row.content.get("step_time") or {}).get(str(devices))
+        worth = self.task.get("margin") or {}
+        half, double = worth.get("half"), worth.get("double")
+        if not ratio or not half or not double or min(half, double) <= 0:
+            return {}
+        lost = loss_of_fewer_tokens(half, double, math.log2(ratio))
+        return {seed: loss + lost for seed, loss in row.losses.items()}
+
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows that are strategies: neither the dense twin nor the baseline at other horizons."""
+        """The rows that are strategies: all but the dense twin."""
         knobs = {arm["arm"]: arm.get("knob") for arm in self.board.manifest["arms"]}
+        twin = self.board.manifest.get("twin")
         rows = [
             Row(f"{self.board.folder}/{row['arm']}/{self.name}", row, knobs.get(row["arm"]))
             for row in self.board.content["rows"]
-            if row["task"] == self.name and not row.get("horizon")
+            if row["task"] == self.name and row["arm"] != twin
         ]
         return [row for row in rows if row.routes]
+
+
+def loss_of_fewer_tokens(half: float, double: float, halvings: float) -> float:
+    """What the loss is higher by after 2^−halvings of the tokens: a power law through three horizons.
+
+    Args:
+        half: loss at half the tokens minus loss at all of them; double: loss at all minus loss at twice as many.
+    """
+    bend = math.log(double / half)
+    if abs(bend) < 1e-9:
+        return double * halvings
+    return double * math.expm1(-bend * halvings) / -math.expm1(bend)
 
 
 def load(published: Path) -> list[Board]:

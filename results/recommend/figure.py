@@ -29,8 +29,8 @@ def behind_the_best(answers: Sequence[Answer], name: str = "recommendation") -> 
         for entry in entries
     ]
     caption = (
-        f"{answers[0]['question'].capitalize()}: how far each strategy is behind the best of the others. Each end of a bar "
-        "holds with 95 %; a filled point is a strategy not shown to be worse than the best. "
+        f"{answers[0]['question'].capitalize()}: how far each strategy is behind the best of the others. Each end of a "
+        "bar holds with 95 %; a filled point is a strategy not shown to be worse than the best. "
         + "; ".join(f"{TRACK_WORDS[track].capitalize()}: {basis(cell)}" for track, cell in found.items())
         + "."
     )

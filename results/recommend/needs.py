@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from results.recommend.evidence import Cell, Row
 
+TRACKS = ("as-published", "tuned", "balanced")
 BALANCED_BELOW = 1.0  # MaxVio of late training batches: no expert gets twice its share
 TEXT = ("text", "mix")
 SPARSE = ("text-sparse", "sparse")

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from results.recommend.evidence import Board, Cell, cells, current
-from results.recommend.tracks import TRACKS
+from results.recommend.needs import TRACKS
 from results.recommend.travel import FEWEST_ARMS, agreement
 
 DIMENSIONS = {
@@ -46,7 +46,9 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
             )
     for dimension, words in DIMENSIONS.items():
         if not any(entry["dimension"] == dimension for entry in found):
-            why = f"no two boards or tasks fit to judge balancing differ in this alone and share {FEWEST_ARMS} strategies"
+            why = (
+                f"no two boards or tasks fit to judge balancing differ in this alone and share {FEWEST_ARMS} strategies"
+            )
             found.append({"dimension": dimension, "word": "no evidence", "words": f"{words}: {why}"})
     order = list(DIMENSIONS)
     return sorted(found, key=lambda entry: order.index(entry["dimension"]))

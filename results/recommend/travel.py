@@ -1,7 +1,7 @@
 """How rankings travel: whether the order of strategies in one place is their order in another.
 
-Kendall's τ between two rankings is (pairs of arms in the same order − pairs in opposite order) / pairs. Between measured
-means it is drawn towards zero by noise, and resampling seeds draws it there a second time: a percentile
+Kendall's τ between two rankings is (pairs of arms in the same order − pairs in opposite order) / pairs. Between
+measured means it is drawn towards zero by noise, and resampling seeds draws it there a second time: a percentile
 bootstrap misses a τ of 1 nearly always. The interval here asks instead what is known of each pair. A pair whose order a
 paired t test shows in both places (p < 0.01 each, unadjusted) counts as what it is; every other counts
 against the lower end and for the upper:
@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from results.power import MIN_SEEDS
+from results.statistics.power import MIN_SEEDS
 
 FEWEST_ARMS = 5  # fewer have too few orders to speak of a ranking
 _SHOWN = 0.01  # two-sided p at which the order of one pair counts as shown in one place

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from results.markdown import cell
 from results.recommend.rankings import DIMENSIONS
 from results.recommend.travel import WORDS
+from results.text import cell
 
 Answer = Mapping[str, Any]
 Link = Callable[[str, str], str]  # words, row key → the words, linked to the row
@@ -88,7 +88,8 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
 
 READING = (
     "A strategy is named first unless some other is shown to have the lower loss (one-sided paired t tests, adjusted; "
-    "the best is named with 95 %). Behind: mean difference in nats/token, and between how much and how much, each with 95 %."
+    "the best is named with 95 %). Behind: mean difference in nats/token, and between how much and how much, each "
+    "with 95 %."
 )
 
 
@@ -97,40 +98,51 @@ def travels(entry: Answer) -> str:
     if entry["word"] == "no evidence":
         return f"{NONE}: {entry['words']}."
     first, second = entry["labels"]
+    counts = f"{entry['same']} are shown in the same order, {entry['opposite']} in opposite, {entry['open']} open"
     return (
         f"{DIMENSIONS[entry['dimension']]}, {first} to {second}: {entry['word']}, "
-        f"τ {entry['tau']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]; of {entry['pairs']} pairs of {entry['arms']} "
-        f"strategies {entry['same']} are shown in the same order, {entry['opposite']} in opposite, {entry['open']} open."
+        f"τ {entry['tau']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]; "
+        f"of {entry['pairs']} pairs of {entry['arms']} strategies {counts}."
     )
 
 
-def as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], link: Link = plain) -> list[str]:
-    """The answers as a table, a need a line; below it what is missing and how rankings travel."""
-    tracks = list(dict.fromkeys(answer["track"] for answer in answers))
-    questions = list(dict.fromkeys(answer["need"] for answer in answers))
-    lines = _table(
-        ["You need", *(TRACK_WORDS[track].capitalize() for track in tracks)],
-        [_line([a for a in answers if a["need"] == need], link) for need in questions],
-    )
-    lines += ["", READING if any(answer["evidence"] for answer in answers) else _why_nothing(answers), ""]
-    shown = [entry for entry in ranked if entry["word"] != "no evidence"]
-    lines += ["**How rankings travel.** " + _summary(ranked, shown), ""]
-    return lines + [f"- {cell(travels(entry))}" for entry in shown] + ([""] if shown else [])
+def as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str) -> list[str]:
+    """The answers as a table, a need a line; below it what is missing and how rankings travel.
 
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a Markdown table whose cells may hold links; what boards wrote in them is harmless already."""
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)]
-
-
-def row_link(folder: str) -> Link:
-    """Links as Markdown to the rows on the boards' pages, `folder` being the way to the published boards."""
+    Args:
+        folder: the way to the published boards, "" or ending in a slash.
+    """
 
     def link(words: str, row: str) -> str:
-        board, arm, task = row.rsplit("/", 2)
-        return f"[{words}]({quote(f'{folder}{board}/index.html')}#{anchor(arm, task)})"
+        return f"[{cell(words)}]({folder}{quote(address(row), safe='/#')})"
 
-    return link
+    lines = ["| " + " | ".join(line) + " |" for line in grid(answers, link)]
+    lines.insert(1, "|" + " --- |" * len(grid(answers)[0]))
+    lines += ["", *(line for words in below(answers, ranked) for line in (words, ""))]
+    shown = [entry for entry in ranked if entry["word"] != "no evidence"]
+    return [*lines, *(f"- {cell(travels(entry))}" for entry in shown)]
+
+
+def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
+    """A line per need and a column per track, under a head."""
+    tracks = list(dict.fromkeys(answer["track"] for answer in answers))
+    needs = dict.fromkeys(answer["need"] for answer in answers)
+    head = ["You need", *(TRACK_WORDS[track].capitalize() for track in tracks)]
+    return [head, *(_line([answer for answer in answers if answer["need"] == need], link) for need in needs)]
+
+
+def below(answers: Sequence[Answer], ranked: Sequence[Answer]) -> list[str]:
+    """What stands under the table: how to read it, or what is missing; and how rankings travel."""
+    return [
+        READING if any(answer["evidence"] for answer in answers) else _why_nothing(answers),
+        "How rankings travel: " + _summary(ranked),
+    ]
+
+
+def address(row: str) -> str:
+    """Where a row is, from the folder of the published boards."""
+    board, arm, task = row.rsplit("/", 2)
+    return f"{board}/index.html#{anchor(arm, task)}"
 
 
 def anchor(arm: str, task: str) -> str:
@@ -164,12 +176,12 @@ def _why_nothing(answers: Sequence[Answer]) -> str:
     return f"What is missing: {'; '.join(words[:4])}{more}."
 
 
-def _summary(ranked: Sequence[Answer], shown: Sequence[Answer]) -> str:
+def _summary(ranked: Sequence[Answer]) -> str:
     absent = [DIMENSIONS[entry["dimension"]] for entry in ranked if entry["word"] == "no evidence"]
-    said = [f"*{word}*: {WORDS[word]}" for word in WORDS if any(entry["word"] == word for entry in shown)]
+    said = [f"*{word}*: {WORDS[word]}" for word in WORDS if any(entry["word"] == word for entry in ranked)]
     return "; ".join([*said, *([f"no evidence {', '.join(absent)}"] if absent else [])]) + "."
 
 
 def _named(entry: Answer) -> str:
     marks = f" ({', '.join(entry['marks'])})" if entry["marks"] else ""
-    return cell(f"{entry['title']}{marks}")
+    return f"{entry['title']}{marks}"

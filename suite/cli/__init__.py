@@ -27,6 +27,7 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "sweep": "sweeping",
     "reproduce": "running",
     "compare": "reporting",
+    "recommend": "advising",
     "report": "reporting",
     "claims": "reporting",
     "sync": "reporting",
@@ -41,6 +42,7 @@ First steps:
   equipoise list strategies          what there is
   equipoise plan quick               what a suite would cost
   equipoise run quick                train it here; run again to resume
+  equipoise recommend                which strategy for what, from published boards
   equipoise report quick             leaderboard as Markdown, CSV, JSON and one HTML page
 """
 

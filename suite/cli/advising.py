@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--need", "names", multiple=True, metavar="NAME", help="Only this need; --need list names them all.")
-@click.option("--devices", type=click.IntRange(1), help="Compare at equal time on so many devices, not at equal tokens.")
+@click.option(
+    "--devices", type=click.IntRange(1), help="Compare at equal time on so many devices, not at equal tokens."
+)
 @click.option("--experts", type=click.IntRange(2), metavar="N", help="Only boards of models with N experts a layer.")
 @click.option("--causal", is_flag=True, help="Only strategies that a decoder can use as they were trained.")
 @click.option("--no-knob", "knobless", is_flag=True, help="Only strategies with nothing to tune.")
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--renew",
     is_flag=True,
-    help="Also write the answers to DIR's index.html and README.md, and to the README above it that has their markers.",
+    help="Also write the answers to DIR's pages and between their markers in ../../README.md.",
 )
 @json_option
 def recommend(
@@ -62,12 +64,12 @@ def recommend(
       equipoise recommend --need facts --json        with the keys of all rows, as `equipoise reproduce` takes them
 
     A need is answered by a confidence set: a strategy is named unless some other is shown to have the lower loss, so
-    that the best is named with 95 %. The others follow with how far they are behind. Only boards of the newest protocol count,
-    and of them only tasks on which balancing can be seen at all; where there is none, the answer is "no evidence", and
-    what is missing.
+    that the best is named with 95 %. The others follow with how far they are behind. Only boards of the newest
+    protocol count, and of them only tasks on which balancing can be seen at all; where there is none, the answer is
+    "no evidence", and what is missing.
 
-    The tracks never mix. "balanced" takes each knob's value with the lowest loss among those whose MaxVio stays under 1,
-    and answers only with strategies that are so balanced on the board itself.
+    The tracks never mix. "balanced" takes each knob's value with the lowest loss among those whose MaxVio stays under
+    1, and answers only with strategies that are so balanced on the board itself.
     """
     from results.recommend import evidence, wording
     from results.recommend.advise import SHOWN_TRACKS, advice
@@ -83,20 +85,31 @@ def recommend(
     own = [_own(devices, experts, causal, knobless, recipe, kind)]
     asked = own if own[0] else [get(name) for name in names] or list(NEEDS)
     if own[0] and names:
-        raise ValueError("--need: names a need that is there already; expected it alone, without conditions of your own")
+        raise ValueError(
+            "--need: names a need that is there already; expected it alone, without conditions of your own"
+        )
     boards = evidence.load(folder)
     answers = advice(boards, tracks or SHOWN_TRACKS, asked)  # type: ignore[arg-type]
     whole = not names and not own[0]
     ranked = rankings(boards) if whole else []
     if renew:
-        from results.pages import site
-
-        for file in site.renew(folder):
-            click.echo(f"written: {file}", err=True)
+        renewed(folder)
     if as_json:
         print_json({"answers": answers, **({"rankings": ranked} if whole else {})})
     else:
         click.echo(wording.as_text(answers, ranked))
+
+
+def renewed(published: Path) -> None:
+    """Write the pages over all published boards, and the recommendation into the project's README above them."""
+    from results.pages import recommendation, site
+    from results.recommend.block import START
+
+    click.echo(f"written: {site.write_index(published)}", err=True)
+    readme = published.resolve().parent.parent / "README.md"
+    if readme.is_file() and START in readme.read_text(encoding="utf-8"):
+        recommendation.renew_readme(published, readme)
+        click.echo(f"written: {readme}", err=True)
 
 
 def _own(

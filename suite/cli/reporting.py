@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from suite.cli.advising import renewed
 from suite.cli.options import home_option, json_option, print_json, resolve_home, tracking_option
 
 if TYPE_CHECKING:
@@ -135,14 +136,13 @@ def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board. A
     tuned board brings the losses that its settings were chosen by.
     """
-    from results.pages import site
     from suite.planning import tune
 
     choice = tune.choice_behind(home, manifest["suite"])
     if choice is not None:
         shutil.copyfile(choice, target / "tuning.json")
     copy_trials((trial["trial_key"] for trial in manifest["trials"]), home, target)
-    site.write_index(target.parent)
+    renewed(target.parent)
 
 
 def copy_trials(keys: Iterable[str], home: Path, target: Path) -> None:

@@ -7,8 +7,8 @@ from published_boards import LEVELS, board, losses, row, write
 
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
+from results.recommend.evidence import loss_of_fewer_tokens
 from results.recommend.rankings import rankings
-from results.recommend.tracks import tracks
 from results.recommend.wording import as_text
 
 
@@ -73,9 +73,7 @@ def test_causal_and_without_a_knob_leave_others_out_and_say_so(tmp_path):
     boards = loaded(tmp_path, board())
     causal = answers(boards, "causal")["evidence"][0]
     assert arms(causal["set"]) == ["good"]
-    assert causal["left_out"] == [
-        {"row": "suite/close/text-bench", "title": "Close", "why": "not causal in training"}
-    ]
+    assert causal["left_out"] == [{"row": "suite/close/text-bench", "title": "Close", "why": "not causal in training"}]
     knobless = answers(boards, "no-knob")["evidence"][0]
     assert arms(knobless["left_out"]) == ["good"]
     assert knobless["left_out"][0]["why"] == "has a knob, rate"
@@ -107,14 +105,22 @@ def test_a_superseded_protocol_is_no_evidence(tmp_path):
 
 def test_equal_time_is_judged_by_losses_at_equal_time(tmp_path):
     rows = []
-    for arm, level, late in (("good", 3.0, 3.9), ("far", 3.3, 3.4)):
-        at_time = losses(late, 8, 1)
-        rows.append(row(arm, "text-bench", losses(level, 8, 0), at_time=at_time))
+    for arm, level, ratio in (("good", 3.0, 4.0), ("far", 3.3, 1.0)):
+        rows.append(row(arm, "text-bench", losses(level, 8, 0), step_time=ratio))
     boards = loaded(tmp_path, board(rows=rows))
     assert arms(answers(boards, "loss")["evidence"][0]["set"]) == ["good"]
     assert arms(answers(boards, "devices")["evidence"][0]["set"]) == ["far"]
     silent = answers(loaded(tmp_path / "silent", board()), "devices")
     assert silent["missing"][0]["words"] == "text-bench on suite has no losses at equal time on 64 devices"
+
+
+def test_fewer_tokens_cost_what_they_cost_the_baseline():
+    """The curve goes through the three horizons: loss 3.3 at half, 3.0 at all, 2.8 at double."""
+    assert loss_of_fewer_tokens(0.3, 0.2, 0) == 0
+    assert loss_of_fewer_tokens(0.3, 0.2, 1) == pytest.approx(0.3)
+    assert loss_of_fewer_tokens(0.3, 0.2, -1) == pytest.approx(-0.2)
+    assert loss_of_fewer_tokens(0.3, 0.2, 2) == pytest.approx(0.3 + 0.45)  # each halving costs 1.5 times the last
+    assert loss_of_fewer_tokens(0.2, 0.2, 3) == pytest.approx(0.6)
 
 
 def test_balanced_means_balanced_and_tracks_never_mix(tmp_path):
@@ -181,21 +187,6 @@ def test_without_boards_every_way_says_no_evidence():
     found = rankings([])
     assert {entry["word"] for entry in found} == {"no evidence"}
     assert len(found) == 6
-
-
-def test_a_strategys_rows_of_all_tracks_stand_together(tmp_path):
-    boards = loaded(tmp_path, board(), board(track="tuned"), board(track="balanced", vio={"far": 3.0}), board("other"))
-    (table,) = tracks(boards)
-    assert (table["suite"], table["task"]) == ("suite", "text-bench")
-    assert list(table["boards"].values()) == ["suite", "suite-tuned", "suite-balanced"]
-    good = next(entry for entry in table["strategies"] if entry["arm"] == "good")
-    assert [found["row"] for found in good["rows"].values()] == [
-        "suite/good/text-bench", "suite-tuned/good/text-bench", "suite-balanced/good/text-bench"
-    ]  # fmt: skip
-    assert (good["rows"]["tuned"]["parameter"], good["rows"]["tuned"]["value"]) == ("rate", 0.1)
-    far = next(entry for entry in table["strategies"] if entry["arm"] == "far")
-    assert [found["balanced"] for found in far["rows"].values()] == [True, True, False]
-    assert "twin" not in [entry["arm"] for entry in table["strategies"]]
 
 
 def test_a_file_that_is_no_board_is_named(tmp_path):

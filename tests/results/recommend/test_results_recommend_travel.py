@@ -52,7 +52,12 @@ def test_few_arms_in_common_are_no_ranking():
 
 
 def test_the_words():
-    assert [word(*ends) for ends in ((0.5, 1), (-0.1, 0.4), (0.1, 0.9), (-0.1, 0.9))] == ["high", "low", "positive", "open"]
+    assert [word(*ends) for ends in ((0.5, 1), (-0.1, 0.4), (0.1, 0.9), (-0.1, 0.9))] == [
+        "high",
+        "low",
+        "positive",
+        "open",
+    ]
 
 
 @pytest.mark.slow

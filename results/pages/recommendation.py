@@ -1,0 +1,87 @@
+"""The recommendation where it is read: on the index, in the boards' README, and in the project's, with one figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup, escape
+
+from results.plots import svg
+from results.plots.picture import Picture
+from results.recommend import evidence, wording
+from results.recommend.advise import advice
+from results.recommend.block import renew
+from results.recommend.figure import behind_the_best
+from results.recommend.rankings import rankings
+
+FIGURE = "recommendation.svg"
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What the published boards of one folder recommend."""
+
+    answers: Sequence[Mapping[str, Any]]
+    ranked: Sequence[Mapping[str, Any]]
+
+    @property
+    def picture(self) -> Picture | None:
+        return behind_the_best([answer for answer in self.answers if answer["need"] == self.answers[0]["need"]])
+
+    @property
+    def markdown(self) -> list[str]:
+        """For the README beside the boards."""
+        return ["# Which one, for what", "", *wording.as_markdown(self.answers, self.ranked, "")]
+
+    def block(self, folder: str) -> list[str]:
+        """For a README elsewhere, with the figure; `folder` is the way to the boards and ends in a slash."""
+        lines = wording.as_markdown(self.answers, self.ranked, folder)
+        picture = self.picture
+        return [*lines, "", f"![{picture.caption}]({folder}{FIGURE})"] if picture else lines
+
+    def write_figure(self, published: Path) -> None:
+        file, picture = published / FIGURE, self.picture
+        if picture:
+            file.write_text(svg.standalone(picture.svg), encoding="utf-8")
+        else:
+            file.unlink(missing_ok=True)
+
+    @property
+    def grid(self) -> list[list[Markup]]:
+        """The table for the page beside the boards, every strategy linked to its row."""
+        links: list[Markup] = []
+
+        def link(words: str, row: str) -> str:
+            links.append(Markup('<a href="{}">{}</a>').format(quote(wording.address(row), safe="/#"), words))
+            return f"\0{len(links) - 1}\0"
+
+        return [[self._linked(words, links) for words in line] for line in wording.grid(self.answers, link)]
+
+    @staticmethod
+    def _linked(words: str, links: Sequence[Markup]) -> Markup:
+        parts = words.split("\0")  # every second part is the number of a link
+        return Markup("").join(links[int(part)] if i % 2 else escape(part) for i, part in enumerate(parts))
+
+    @property
+    def below(self) -> list[str]:
+        return wording.below(self.answers, self.ranked)
+
+    @property
+    def travels(self) -> list[str]:
+        return [wording.travels(entry) for entry in self.ranked if entry["word"] != "no evidence"]
+
+
+def of(published: Path) -> Recommendation:
+    """What the boards below a folder recommend."""
+    boards = evidence.load(published)
+    return Recommendation(advice(boards), rankings(boards))
+
+
+def renew_readme(published: Path, readme: Path) -> bool:
+    """Put the recommendation between the markers of a README. Returns whether that changed it."""
+    way = published.resolve().relative_to(readme.resolve().parent).as_posix()
+    return renew(readme, of(published).block(f"{way}/"))
