@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from results.plots.picture import Picture, picture, spoken
 from results.plots.style import HUES, INK, MUTED, calm_ticks, canvas, label_width, short, themed
-from results.recommend.wording import TRACK_WORDS, basis
+from results.recommend.wording import TRACK_WORDS, basis, upper
 
 Answer = Mapping[str, Any]
 _LOOKS = {"as-published": (INK, "o", -0.14), "balanced": (HUES[0], "s", 0.14), "tuned": (HUES[3], "D", 0.28)}
@@ -29,7 +29,7 @@ def behind_the_best(answers: Sequence[Answer], name: str = "recommendation") -> 
         for entry in entries
     ]
     caption = (
-        f"{answers[0]['question'].capitalize()}: how far each strategy is behind the best of the others. Each end of a "
+        f"{upper(answers[0]['question'])}: how far each strategy is behind the best of the others. Each end of a "
         "bar holds with 95 %; a filled point is a strategy not shown to be worse than the best. "
         + "; ".join(f"{TRACK_WORDS[track].capitalize()}: {basis(cell)}" for track, cell in found.items())
         + "."

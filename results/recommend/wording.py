@@ -151,7 +151,7 @@ def anchor(arm: str, task: str) -> str:
 
 
 def _line(answers: Sequence[Answer], link: Link) -> list[str]:
-    return [answers[0]["question"].capitalize(), *(brief(answer, link) for answer in answers)]
+    return [upper(answers[0]["question"]), *(brief(answer, link) for answer in answers)]
 
 
 def brief(answer: Answer, link: Link = plain) -> str:
@@ -185,3 +185,7 @@ def _summary(ranked: Sequence[Answer]) -> str:
 def _named(entry: Answer) -> str:
     marks = f" ({', '.join(entry['marks'])})" if entry["marks"] else ""
     return f"{entry['title']}{marks}"
+
+
+def upper(words: str) -> str:
+    return words[:1].upper() + words[1:]
