@@ -8,6 +8,7 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from strategies.framework.contract import Strategy
 from strategies.framework.interface import Routing
@@ -28,9 +29,18 @@ def source_digest(cls: type[Strategy]) -> str:
             continue
         tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
         waiting += _own_imports(tree)
-        sources[module.__name__] = ast.unparse(_bare(tree))
+        sources[module.__name__] = _shape(_bare(tree))
     # A plug-in's module name depends on where its file lies; its code doesn't.
     return hashlib.sha256("\0".join(sorted(sources.values())).encode()).hexdigest()
+
+
+def _shape(value: Any) -> str:
+    """A syntax tree as text that does not depend on the Python that parsed it: `ast.unparse` writes f-strings otherwise
+    from 3.12 on, and `ast.dump` shows fields that older versions lack."""
+    if isinstance(value, ast.AST):
+        fields = ((name, held) for name, held in ast.iter_fields(value) if held is not None and held != [])
+        return f"{type(value).__name__}({', '.join(f'{name}={_shape(held)}' for name, held in fields)})"
+    return f"[{', '.join(map(_shape, value))}]" if isinstance(value, list) else repr(value)
 
 
 def _own_imports(tree: ast.Module) -> list[ModuleType | None]:
