@@ -7,9 +7,10 @@ from itertools import combinations
 from typing import Any
 
 from results.boards.rows import delta, measured
+from results.boards.tasks import Tasks, judge
 from results.records import Outcome, Records, nearest
 from results.statistics.estimates import paired_many
-from results.statistics.margins import against_itself, paired_differences, practical_margins
+from results.statistics.margins import paired_differences
 from results.statistics.verdict import Family, verdicts
 from results.text import interval, number
 
@@ -46,15 +47,23 @@ def compare(
     if twice or len(names) < 2:
         raise ValueError(f"arms: {', '.join(names) or 'none'}; expected two different arms or more")
     records, label = records.on_one(hardware)
-    margins = practical_margins(manifest, against_itself(manifest, records))
+    about = judge(manifest, records)
+    tasks = [task["name"] for task in manifest["tasks"]]
     pairs: list[dict[str, Any]] = []
-    for task in (task["name"] for task in manifest["tasks"]):
-        pairs += _task(manifest, records, names, task, margins[task])
-    return {"suite": manifest["suite"], "hardware": label, "arms": names, "margins": margins, "pairs": pairs}
+    for task in tasks:
+        pairs += _task(manifest, records, names, task, about)
+    return {
+        "suite": manifest["suite"],
+        "hardware": label,
+        "arms": names,
+        "margins": {task: about.margin(task) for task in tasks},
+        "sensitivity": about.sensitivity,
+        "pairs": pairs,
+    }
 
 
 def _task(
-    manifest: Mapping[str, Any], records: Records, names: Sequence[str], task: str, margin: float
+    manifest: Mapping[str, Any], records: Records, names: Sequence[str], task: str, about: Tasks
 ) -> list[dict[str, Any]]:
     titles = {arm["arm"]: arm["title"] for arm in manifest["arms"]}
     couples = list(combinations(names, 2))
@@ -70,7 +79,8 @@ def _task(
         for (first, second), summary in zip(couples, summaries, strict=True)
     ]
     shown = []
-    for (first, second), entry, verdict in zip(couples, family, verdicts(family, margin), strict=True):
+    judged = verdicts(family, about.margin(task), blunt=about.blunt(task))
+    for (first, second), entry, verdict in zip(couples, family, judged, strict=True):
         losses = records.losses(second, task)
         shown.append(
             {
@@ -103,7 +113,9 @@ def to_text(comparison: Mapping[str, Any]) -> str:
     for pair in comparison["pairs"]:
         if pair["task"] != task:
             task = pair["task"]
-            lines += ["", f"{task} (margin ±{comparison['margins'][task]:.4g} nats/token)"]
+            word = comparison["sensitivity"][task]["word"]
+            known = f"; {word}" + (" to judge balancing" if word == "fit" else "") if word else ""
+            lines += ["", f"{task} (margin ±{comparison['margins'][task]:.4g} nats/token{known})"]
         lines += ["", *_paragraph(pair)]
     lines += ["", "Differences are first − second in held-out loss, nats/token, paired by seed; lower is better."]
     return "\n".join(lines)

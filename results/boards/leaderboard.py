@@ -5,19 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from results.boards.cost import costs
 from results.boards.rows import delta, row
-from results.records import Outcome, Records, check_manifest
+from results.boards.savings import savings
+from results.boards.tasks import Tasks, judge
+from results.records import Outcome, Records, check_manifest, ranked_arms
 from results.statistics.across_tasks import across_tasks
 from results.statistics.estimates import Paired, paired_many
-from results.statistics.margins import against_itself, paired_differences, practical_margins
+from results.statistics.machine import Machine, load
+from results.statistics.margins import paired_differences
 from results.statistics.power import ALPHA, MIN_SEEDS, smallest_p
+from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
 from results.statistics.verdict import Decision, Family, Verdict, verdicts
 
 Board = dict[str, Any]
 
 
 def build(
-    manifest: Mapping[str, Any], records: Records, *, hardware: str | None = None, generated: str | None = None
+    manifest: Mapping[str, Any],
+    records: Records,
+    *,
+    hardware: str | None = None,
+    generated: str | None = None,
+    machine: Machine | None = None,
 ) -> Board:
     """Compare every arm of a suite with its baseline.
 
@@ -26,6 +36,7 @@ def build(
         records: what became of the suite's trials.
         hardware: the kind of hardware to show, by label, where the records come from several.
         generated: when, for the board's footer; passed in so that equal records give equal bytes.
+        machine: what step times on many devices are simulated for; None: the one that is shipped as the default.
 
     Returns:
         leaderboard.json as docs/statistics.md describes it: rows by task and rank.
@@ -35,7 +46,7 @@ def build(
     """
     check_manifest(manifest)
     records, label = records.on_one(hardware)
-    ranked = [arm for arm in manifest["arms"] if arm["arm"] != manifest.get("aa_arm")]
+    ranked = ranked_arms(manifest)
     compared = [arm["arm"] for arm in ranked if arm["arm"] != manifest["baseline"]]
     started = [outcome for outcome in records if outcome.record]
     begun = {outcome.task for outcome in started if outcome.arm == manifest["baseline"]} or {o.task for o in started}
@@ -45,12 +56,13 @@ def build(
     cells = [(arm, task) for task in tasks for arm in compared]
     differences = [paired_differences(records, arm, manifest["baseline"], task) for arm, task in cells]
     summaries = dict(zip(cells, paired_many(differences), strict=True))
-    aa = against_itself(manifest, records)
-    margins = practical_margins(manifest, aa)
+    about = judge(manifest, records)
+    machine = machine or load()
+    margins = {task: about.margin(task) for task in tasks}
     rows: list[dict[str, Any]] = []
-    for task in tasks:
-        judged = _judge(manifest, records, summaries, compared, task, margins[task])
-        rows += _ranked([_row(manifest, records, arm, task, judged, margins[task]) for arm in ranked])
+    for task in described:
+        judged = _judge(manifest, records, summaries, compared, task["name"], about)
+        rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in ranked])
     return {
         "suite": manifest["suite"],
         "title": manifest.get("title") or manifest["suite"],
@@ -62,12 +74,14 @@ def build(
         "reference": reference(manifest),
         "margin": manifest.get("margin"),
         "margins": margins,
+        "machine": machine.model_dump(),
         "n_arms": len(compared),
-        "tasks": described,
-        "aa": aa,
+        **costs(records),
+        "tasks": [about.described(task) for task in described],
+        "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
-        "warnings": _warnings(manifest, records, rows, len(compared), margins),
+        "warnings": _warnings(manifest, records, rows, len(compared), about),
         "generated": generated,
     }
 
@@ -84,7 +98,7 @@ def _judge(
     summaries: Mapping[tuple[str, str], Paired],
     compared: Sequence[str],
     task: str,
-    margin: float,
+    about: Tasks,
 ) -> dict[str, dict[str, Any]]:
     base_diverged = _diverged(records.cell(manifest["baseline"], task))
     family = [
@@ -98,7 +112,9 @@ def _judge(
     ]
     judged = {
         arm: delta(entry.summary, verdict)
-        for arm, entry, verdict in zip(compared, family, verdicts(family, margin), strict=True)
+        for arm, entry, verdict in zip(
+            compared, family, verdicts(family, about.margin(task), blunt=about.blunt(task)), strict=True
+        )
     }
     own = Verdict(Decision("baseline", None, None, None, False), "what the others are compared with")
     n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
@@ -110,13 +126,19 @@ def _row(
     manifest: Mapping[str, Any],
     records: Records,
     arm: Mapping[str, Any],
-    task: str,
+    task: Mapping[str, Any],
     judged: Mapping[str, dict[str, Any]],
-    margin: float,
+    about: Tasks,
+    machine: Machine,
 ) -> dict[str, Any]:
-    cell = records.cell(arm["arm"], task)
-    content = row(arm, task, cell, *(records.cell(name, task) for name in (manifest["baseline"], reference(manifest))))
-    return content | {"delta_loss": judged[arm["arm"]], "margin": margin}
+    name, own = task["name"], arm["arm"]
+    others = (records.cell(other, name) for other in (manifest["baseline"], reference(manifest)))
+    return {
+        **row(arm, name, records.cell(own, name), *others),
+        "delta_loss": judged[own],
+        "margin": about.margin(name),
+        **savings(manifest, records, own, task, about.horizons[name], machine),
+    }
 
 
 def _ranked(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -145,7 +167,7 @@ def _warnings(
     records: Records,
     rows: Sequence[dict[str, Any]],
     arms: int,
-    margins: Mapping[str, float],
+    about: Tasks,
 ) -> list[str]:
     said = []
     for status, words in (("missing", "not run yet"), ("failed", "failed"), ("diverged", "diverged")):
@@ -177,10 +199,31 @@ def _warnings(
         said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
-    if manifest.get("margin") is None:
-        without = [task for task, margin in margins.items() if margin == 0]
-        if without:
-            said.append(f"No margin and no A/A spread on {', '.join(without)}: the margin is 0, no tie can be shown.")
+    return said + _about_tasks(manifest, about)
+
+
+def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:
+    """What the tasks themselves leave unsaid."""
+    said = []
+    blunt = [task for task in about.sensitivity if about.blunt(task)]
+    if blunt:
+        said.append(
+            f"Too blunt to judge balancing: {', '.join(blunt)}. Experts bring less than {FIT_GAIN} nats/token over the "
+            f"dense twin, or less than {FIT_SPREADS} spreads of a paired difference; no tie is called there."
+        )
+    by_source = {
+        source: [task for task, margin in about.margins.items() if margin["source"] == source]
+        for source in ("aa", "none")
+    }
+    if by_source["aa"]:
+        why = "more training did not help it" if manifest.get("horizons") else "the baseline has no other horizons"
+        said.append(
+            f"The margin on {', '.join(by_source['aa'])} is the A/A spread, what the seed alone does: {why}, so a "
+            f"difference cannot be told in tokens."
+        )
+    if by_source["none"]:
+        without = ", ".join(by_source["none"])
+        said.append(f"No margin and no A/A spread on {without}: the margin is 0, no tie can be shown.")
     return said
 
 

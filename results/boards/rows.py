@@ -89,6 +89,8 @@ def measured(finished: Sequence[Outcome]) -> dict[str, Any]:
         "dead_experts": mean("dead_experts", "below_1_percent"),
         "dead_expert_readings": means("dead_experts"),
         "overflow": means("overflow"),
+        "dropped": means("dropped"),
+        "device_rows": means("device_rows"),
         "fluctuation": means("fluctuation"),
         "bias": means("bias"),
     }

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from results.boards.words import margin_words, saved_words, sensitivity_words
 from results.statistics.verdict import WORDS
 from results.text import cell, interval, number, percent, table
 
@@ -24,6 +25,12 @@ COLUMNS = (
     "Tokens/s",
     "Overhead",
 )
+READING_SAVINGS = (
+    "*tokens saved*: how much longer the baseline would have to train for the row's loss, as a share of its tokens.",
+    "*step time*: simulated from the recorded loads with the experts spread over devices, over the baseline's.",
+    "*time saved*: how much longer than the row's arm the baseline would take for the row's loss, on so many devices.",
+    "*dropped at 1.25*: assignments that a capacity of 1.25 times the mean would have dropped over the whole training.",
+)
 SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
 
 
@@ -39,7 +46,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
         lines += ["", _below(board, task["name"], floor), ""]
         lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
-        lines += ["", *parts_table(rows)]
+        lines += ["", *savings_table(rows), *parts_table(rows)]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
@@ -47,6 +54,8 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     lines += ["- On a CPU both it and *tokens/s* go by CPU time; – where trials did not note theirs."]
     lines += ["- *n*: pairs of seeds behind the difference; all other columns rest on the same seeds."]
     lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
+    lines += [f"- {line}" for line in READING_SAVINGS]
+    lines += [f"- Simulated machine: {cell(board['machine']['title'])} (`{board['machine']['machine']}`)."]
     lines += ["- Diverged arms are ranked last; differences are paired by seed; lower loss is better.", ""]
     return "\n".join(lines)
 
@@ -69,7 +78,10 @@ def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
 
 def leaderboard_csv(board: Mapping[str, Any]) -> str:
     """One line per row; nested fields become columns such as `delta_loss.mean`; lists are left out."""
-    flat = [_flat(row) for row in board["rows"]]
+    tasks = {
+        task["name"]: {"task_margin": task["margin"], "sensitivity": task["sensitivity"]} for task in board["tasks"]
+    }
+    flat = [_flat({**row, **tasks[row["task"]]}) for row in board["rows"]]
     seen = list(dict.fromkeys(name for row in flat for name in row))
     nested = {name.split(".")[0] for name in seen if "." in name}  # a field that is null in one row, nested in another
     names = [name for name in seen if name not in nested]
@@ -83,6 +95,8 @@ def leaderboard_csv(board: Mapping[str, Any]) -> str:
 def _facts(board: Mapping[str, Any]) -> str:
     parts = [f"Suite `{board['suite']}`", f"protocol {board['protocol_version']}", str(board.get("track") or "")]
     parts += [str(board["hardware"] or "no record yet"), f"baseline `{board['baseline']}`"]
+    parts += [f"{board['core_hours']:.1f} core-hours"] if board.get("core_hours") is not None else []
+    parts += [f"{board['accelerator_hours']:.1f} GPU-hours"] if board.get("accelerator_hours") is not None else []
     parts += [f"made {board['generated']}"] if board.get("generated") else []
     return cell(" · ".join(part for part in parts if part))
 
@@ -133,7 +147,8 @@ def _said(row: Mapping[str, Any]) -> str:
 
 
 def _below(board: Mapping[str, Any], task: str, floor: Mapping[str, Any] | None) -> str:
-    said = [f"Margin ±{board['margins'][task]:.4g} nats/token."]
+    about = next(entry for entry in board["tasks"] if entry["name"] == task)
+    said = [sensitivity_words(about["sensitivity"]), margin_words(about["margin"])]
     if board["aa"]:
         aa = board["aa"]["tasks"][task]
         shown = interval(aa["mean"], aa["ci_low"], aa["ci_high"])
@@ -171,6 +186,25 @@ def parts_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for row in split
     ]
     head = ["Δ loss on [95 % CI, unadjusted]", *("training batches" if name == "training" else name for name in names)]
+    return [*table(head, shown), ""]
+
+
+def savings_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Differences in tokens and in time: empty where neither is known."""
+    known = [row for row in rows if row["tokens_saved"] or any((row["step_time"] or {}).values())]
+    if not known:
+        return []
+    counts = list(known[0]["step_time"])
+    head = ["Against the baseline", "Tokens saved [95 % CI]"]
+    head += [f"Step time, {count} device{'s' if count != '1' else ''}" for count in counts]
+    head += [f"Time saved, {count}" for count in counts] + ["Dropped at 1.25"]
+    shown = [
+        [named(row), saved_words(row["tokens_saved"])]
+        + ["–" if row["step_time"][count] is None else f"× {row['step_time'][count]:.2f}" for count in counts]
+        + [saved_words((row["time_saved"] or {}).get(count)) for count in counts]
+        + [percent((row["dropped"] or {}).get("1.25"))]
+        for row in known
+    ]
     return [*table(head, shown), ""]
 
 

@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.optimize import isotonic_regression
 
 from results.plots import looks
+from results.records import beside
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -91,7 +92,7 @@ def arm_styles(manifest: Mapping[str, Any]) -> dict[str, ArmStyle]:
     seen: Counter[looks.Look] = Counter()
     for index, arm in enumerate(manifest["arms"]):
         name, title = arm["arm"], short(arm.get("title") or arm["arm"])
-        if name == manifest.get("aa_arm"):
+        if name in beside(manifest):
             styles[name] = ArmStyle(name, title, index, MUTED, (0, (1.2, 1.2)), "x")
             continue
         strategy = str(arm.get("strategy") or name)

@@ -15,11 +15,12 @@ from results.plots.aggregate import few_seeds
 from results.plots.picture import Picture, picture, spoken
 from results.plots.sources import MAX_SEEDS, Evidence
 from results.plots.style import ArmStyle
+from results.records import beside
 from results.statistics.expert_parallel import sweep
+from results.statistics.machine import Machine
 
 READINGS = {"zero_in_window": "no token in a window", "below_1_percent": "load < 1 %", "functional": "functionally"}
 DEVICES = tuple(2**power for power in range(11))
-ROWS = 16384  # assignments per device and layer: the batch grows with the devices
 Row = Mapping[str, Any]
 
 
@@ -214,8 +215,16 @@ def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence
 
 
 def _devices(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, styles: Any) -> Iterator[Entry]:
+    task = next(task for task in board["tasks"] if task["name"] == rows[0]["task"])
+    machine = Machine.model_validate(board["machine"])
+    steps, top_k = task.get("steps"), task.get("top_k")
+    if not steps or not top_k:
+        return
     swept = {
-        arm: {point["devices"]: point["slowdown"] for point in sweep(run.tail_MLE, DEVICES, rows_per_device=ROWS)}
+        arm: {
+            point["devices"]: point["slowdown"]
+            for point in sweep(run.tail_MLE, DEVICES, machine, task["tokens"] // steps, top_k)
+        }
         for arm, run in evidence.loads.items()
         if len(run.tail_MLE)
     }
@@ -225,8 +234,8 @@ def _devices(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence,
     relative = {arm: [points[count] for count in counts] for arm, points in swept.items()}
     caption = (
         "Simulated, not measured: the slowest device decides each layer. Loads of the last fifth of training, seed "
-        f"{evidence.load_seed}, scaled to {ROWS:,} assignments per device and layer; experts placed "
-        "in blocks; illustrative costs of a modern accelerator."
+        f"{evidence.load_seed}, scaled to {machine.layer.tokens_per_device:,} tokens per device; experts placed in "
+        f"blocks; machine: {machine.title}."
     )
     said = [f"{styles[arm].title} {times[-1]:.2f}" for arm, times in relative.items()]
     alt = f"Step time over balanced at {counts[-1]} devices: {spoken(said)}"
@@ -270,7 +279,7 @@ def families(manifest: Row) -> list[list[str]]:
     groups: dict[str, list[tuple[float, str]]] = {}
     for arm in manifest["arms"]:
         value = (arm.get("config") or {}).get((arm.get("knob") or {}).get("parameter"))
-        if arm["arm"] != manifest.get("aa_arm") and isinstance(value, int | float):
+        if arm["arm"] not in beside(manifest) and isinstance(value, int | float):
             groups.setdefault(arm["strategy"], []).append((float(value), arm["arm"]))
     return [[name for _, name in sorted(members)] for members in groups.values() if len(members) > 1]
 

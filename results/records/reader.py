@@ -64,7 +64,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{key}: {twice[0]!r} is listed twice; expected distinct names")
-    known = [*arms, *([manifest["aa_arm"]] if manifest.get("aa_arm") else [])]
+    known = [*arms, *beside(manifest)]
     seen = set()
     for index, trial in enumerate(manifest["trials"]):
         for key, names in (("arm", known), ("task", tasks)):
@@ -74,6 +74,18 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
         if name in seen:
             raise ValueError(f"trials.{index}: {'/'.join(map(str, name))} is listed twice; expected one trial each")
         seen.add(name)
+
+
+def beside(manifest: Mapping[str, Any]) -> list[str]:
+    """Arms that are runs of the baseline and never ranked: its second run (A/A), and its other horizons."""
+    aa = [manifest["aa_arm"]] if manifest.get("aa_arm") else []
+    return [*aa, *(manifest.get("horizons") or {}).values()]
+
+
+def ranked_arms(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The manifest's arms that a board ranks, the baseline among them."""
+    others = beside(manifest)
+    return [arm for arm in manifest["arms"] if arm["arm"] not in others]
 
 
 def nearest(name: str, names: list[str]) -> str:

@@ -126,6 +126,7 @@ class ManifestTask(TypedDict):
     tokens: NotRequired[int]
     experts: NotRequired[int]
     top_k: NotRequired[int]
+    moe_layers: NotRequired[int]
     uniform_loss: NotRequired[Number]
 
 
@@ -151,6 +152,12 @@ class ManifestTrial(TypedDict):
     trial_key: Key
 
 
+class Horizons(TypedDict):
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    half: str  # the baseline's arm at half the steps, with a schedule of its own
+    double: str
+
+
 class Manifest(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
     schema: Literal[1]
@@ -160,7 +167,9 @@ class Manifest(TypedDict):
     protocol_digest: NotRequired[str | None]
     baseline: str
     control: NotRequired[str | None]  # the arm without balancing, that costs and loads are measured against
+    twin: NotRequired[str | None]  # the arm without a choice of experts, at equal FLOPs: what experts are worth
     aa_arm: NotRequired[str | None]
+    horizons: NotRequired[Horizons | None]
     margin: NotRequired[Number]
     track: NotRequired[str]
     tasks: list[ManifestTask]

@@ -1,4 +1,4 @@
-"""Paired differences out of records, the baseline against itself, and the practical margin that follows from it."""
+"""Paired differences out of records, the baseline against itself, and the practical margin of each task."""
 
 from __future__ import annotations
 
@@ -7,12 +7,27 @@ from typing import Any
 
 from results.records import Records
 from results.statistics.estimates import paired_many
+from results.statistics.horizons import Horizons, token_margin
 
 
 def paired_differences(records: Records, arm: str, other: str, task: str) -> list[float]:
     """`arm − other` in held-out loss, one per seed in which both finished."""
+    return list(differences_by_seed(records, arm, other, task).values())
+
+
+def differences_by_seed(records: Records, arm: str, other: str, task: str) -> dict[int, float]:
+    """The same by seed."""
     losses = records.losses(other, task)
-    return [loss - losses[seed] for seed, loss in records.losses(arm, task).items() if seed in losses]
+    return {seed: loss - losses[seed] for seed, loss in records.losses(arm, task).items() if seed in losses}
+
+
+def horizons_of(manifest: Mapping[str, Any], records: Records, task: str) -> Horizons | None:
+    """The baseline at half, whole and double the task's horizon; None where the suite has no such runs."""
+    arms = manifest.get("horizons")
+    if not arms:
+        return None
+    names = (arms["half"], manifest["baseline"], arms["double"])
+    return Horizons.of(*(records.losses(name, task) for name in names))
 
 
 def against_itself(manifest: Mapping[str, Any], records: Records) -> dict[str, Any] | None:
@@ -41,13 +56,25 @@ def against_itself(manifest: Mapping[str, Any], records: Records) -> dict[str, A
     return {"arm": arm, "tasks": shown}
 
 
-def practical_margins(manifest: Mapping[str, Any], aa: Mapping[str, Any] | None) -> dict[str, float]:
-    """The practical margin of each task, in nats/token.
+def practical_margins(
+    manifest: Mapping[str, Any], records: Records, aa: Mapping[str, Any] | None
+) -> dict[str, dict[str, Any]]:
+    """The practical margin of each task: `value` in nats/token, and its `source`.
 
-    The manifest's; where it has none, the standard deviation of one A/A difference: what changing the seed alone does.
-    It does not shrink with the number of seeds. Without either it is 0, and no tie can be shown.
+    `stated`: the manifest's. Where it has none, `tokens`: what 2 % more training tokens would bring the baseline, from
+    its runs at half, whole and double the horizon. Without those, `aa`: the standard deviation of one A/A difference,
+    what changing the seed alone does; it does not shrink with the number of seeds. Without that either it is 0
+    (`none`), and no tie can be shown.
     """
+    return {task["name"]: _margin(manifest, records, aa, task["name"]) for task in manifest["tasks"]}
+
+
+def _margin(manifest: Mapping[str, Any], records: Records, aa: Mapping[str, Any] | None, task: str) -> dict[str, Any]:
     if manifest.get("margin") is not None:
-        return {task["name"]: float(manifest["margin"]) for task in manifest["tasks"]}
-    spreads = aa["tasks"] if aa else {}
-    return {task["name"]: spreads.get(task["name"], {}).get("sd") or 0.0 for task in manifest["tasks"]}
+        return {"value": float(manifest["margin"]), "source": "stated"}
+    horizons = horizons_of(manifest, records, task)
+    worth = token_margin(horizons) if horizons else None
+    if worth is not None:
+        return worth
+    spread = aa["tasks"].get(task, {}).get("sd") if aa else None
+    return {"value": spread, "source": "aa"} if spread else {"value": 0.0, "source": "none"}

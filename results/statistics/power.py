@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import optimize, stats
 
 ALPHA = 0.05
 MIN_SEEDS = 6  # fewer never get a verdict: a paired exact test on 5 cannot go below 2/2⁵ = 0.0625
@@ -45,6 +45,29 @@ def detectable_difference(n: int, sd: float, arms: int = 1, power: float = 0.8) 
         In units of `sd`'s; None below MIN_SEEDS seeds, where nothing can be found.
     """
     return None if n < MIN_SEEDS else _detectable_effect(n, max(1, arms), power) * sd
+
+
+def resolution(n: int, sd: float, arms: int = 1, margin: float = 0.0, power: float = 0.8) -> float | None:
+    """The smallest true mean difference that is called better or worse with the given power, the margin included.
+
+    Unlike `detectable_difference` it asks for what a verdict asks for: the 95 % interval has to clear the margin too.
+
+    Returns:
+        In units of `sd`'s; None below MIN_SEEDS seeds, where there is no verdict.
+    """
+    if n < MIN_SEEDS:
+        return None
+    return max(_detectable_effect(n, max(1, arms), power) * sd, margin + _clearing_effect(n, power) * sd)
+
+
+@lru_cache(maxsize=1024)
+def _clearing_effect(n: int, power: float) -> float:
+    """How far beyond a margin, in standard deviations, a mean has to lie for its 95 % interval to clear it."""
+
+    def short(effect: float) -> float:
+        return float(stats.nct.sf(_critical(n, ALPHA), n - 1, effect * math.sqrt(n))) - power
+
+    return float(optimize.brentq(short, 0.0, 10.0))
 
 
 @lru_cache(maxsize=1024)

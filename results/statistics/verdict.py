@@ -11,7 +11,7 @@ from results.statistics.power import ALPHA, MIN_SEEDS, seeds_needed, smallest_p
 WORDS = {
     "better": "lower loss than the baseline: adjusted p < 0.05 and the 95 % interval beyond the practical margin",
     "worse": "higher loss than the baseline: adjusted p < 0.05 and the 95 % interval beyond the practical margin",
-    "tie": "inside the practical margin, by two one-sided tests",
+    "tie": "inside the practical margin, by two one-sided tests; never said on a blunt task",
     "undecided": "neither a difference nor a tie is shown; the row says how many seeds would decide",
     "indicative": f"fewer than {MIN_SEEDS} paired seeds: figures, but no verdict",
     "baseline": "what the others are compared with",
@@ -49,23 +49,29 @@ class Verdict:
     seeds_to_decide: int | None = None
 
 
-def verdicts(family: Sequence[Family], margin: float) -> list[Verdict]:
-    """Verdicts of every arm compared with one baseline on one task; Holm's adjustment is over this list."""
-    decisions = decide(family, margin)
-    return [_explained(arm, decision, margin, len(family)) for arm, decision in zip(family, decisions, strict=True)]
+def verdicts(family: Sequence[Family], margin: float, *, blunt: bool = False) -> list[Verdict]:
+    """Verdicts of every arm compared with one baseline on one task; Holm's adjustment is over this list.
+
+    Args:
+        blunt: the task cannot judge balancing. A difference on it is still one; that there is none says nothing.
+    """
+    decisions = decide(family, margin, blunt=blunt)
+    return [
+        _explained(arm, decision, margin, len(family), blunt) for arm, decision in zip(family, decisions, strict=True)
+    ]
 
 
-def decide(family: Sequence[Family], margin: float) -> list[Decision]:
+def decide(family: Sequence[Family], margin: float, *, blunt: bool = False) -> list[Decision]:
     """The same without the words."""
     p_adjusted = holm([arm.summary.p_t for arm in family])
     flip_adjusted = holm([arm.summary.p_sign_flip for arm in family])
     return [
-        _decision(arm, p, flip, margin, len(family))
+        _decision(arm, p, flip, margin, len(family), blunt)
         for arm, p, flip in zip(family, p_adjusted, flip_adjusted, strict=True)
     ]
 
 
-def _decision(arm: Family, p: float | None, flip: float | None, margin: float, arms: int) -> Decision:
+def _decision(arm: Family, p: float | None, flip: float | None, margin: float, arms: int, blunt: bool) -> Decision:
     summary = arm.summary
     p_tie = tost(summary, margin)
     if _all_diverged(arm):
@@ -78,14 +84,14 @@ def _decision(arm: Family, p: float | None, flip: float | None, margin: float, a
     if not disagreement:
         if different and _beyond(summary, margin):
             word = "better" if summary.mean < 0 else "worse"
-        elif p_tie is not None and p_tie < ALPHA:
+        elif p_tie is not None and p_tie < ALPHA and not blunt:
             word = "tie"
     if arm.diverged and word in ("better", "tie"):
         word = "undecided"  # the finished seeds alone would flatter an arm that diverges
     return Decision(word, p, flip, p_tie, disagreement)
 
 
-def _explained(arm: Family, decision: Decision, margin: float, arms: int) -> Verdict:
+def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt: bool) -> Verdict:
     summary, mean, sd = arm.summary, arm.summary.mean, arm.summary.sd
     needed = None
     if _all_diverged(arm):
@@ -100,6 +106,8 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int) -> Ver
         words = f"{abs(mean):.4f} nats/token {lower}, adjusted p {decision.p_adjusted:.2g}"
     elif decision.word == "tie":
         words = f"within ±{margin:.4g} nats/token"
+    elif blunt and (decision.p_tie or 1) < ALPHA:
+        words = f"within ±{margin:.4g} nats/token, which says nothing on a task too blunt to judge balancing"
     elif arm.diverged and (_beyond(summary, margin) or (decision.p_tie or 1) < ALPHA):
         words = "an arm that diverges can neither be better nor tie, whatever its other seeds say"
     else:

@@ -87,6 +87,13 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
     help="Write the board with its records to DIR/SUITE, and DIR's index: what `results/published` holds.",
 )
 @click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
+@click.option(
+    "--machine",
+    default="h100",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What step times on many devices are simulated for: a100, h100, h800, or a .yaml file like theirs.",
+)
 @tracking_option("Also put the board into the suite's run in MLflow.")
 @json_option
 @home_option
@@ -95,6 +102,7 @@ def report(
     out: str | None,
     publish: str | None,
     hardware: str | None,
+    machine: str,
     tracking: str,
     as_json: bool,
     home: str | None,
@@ -118,7 +126,7 @@ def report(
             f"run it with `equipoise run {suite} --strategies {manifest['baseline']}`"
         )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
-    board = write_report(manifest, folder, target, hardware)
+    board = write_report(manifest, folder, target, hardware, machine)
     if publish:
         publish_records(manifest, folder, target)
     if tracking == "mlflow":
@@ -171,15 +179,20 @@ def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
         click.echo(f"MLflow at {redacted(mirror.uri)} has not received the board ({said})", err=True)
 
 
-def write_report(manifest: dict[str, Any], home: Path, target: Path, hardware: str | None) -> dict[str, Any]:
+def write_report(
+    manifest: dict[str, Any], home: Path, target: Path, hardware: str | None, machine: str
+) -> dict[str, Any]:
     """All forms of a board under `target`. Returns the board."""
     from results import records
     from results.boards import leaderboard
     from results.pages import html, markdown
+    from results.statistics.machine import load
     from suite.storage.files import now, write_json
 
+    simulated = load(machine)
     target.mkdir(parents=True, exist_ok=True)
-    board = leaderboard.build(manifest, records.collect(manifest, home / "trials"), hardware=hardware, generated=now())
+    found = records.collect(manifest, home / "trials")
+    board = leaderboard.build(manifest, found, hardware=hardware, generated=now(), machine=simulated)
     write_json(target / "leaderboard.json", board)
     write_json(target / "manifest.json", manifest)
     (target / "leaderboard.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")

@@ -18,6 +18,7 @@ from suite.words import nearest
 TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
 
 AA_SUFFIX = "-aa"
+HORIZONS = {"half": 0.5, "double": 2.0}  # of the baseline's further runs, over the task's own
 RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may say them without a word on the board
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
@@ -118,7 +119,8 @@ class Suite(Strict):
     baseline: str  # the arm every other is compared with
     control: str | None = None  # the arm overhead is measured against; null: the baseline
     aa: bool = True  # run the baseline a second time with seeds of its own: the noise floor
-    margin: float | None = None  # practical margin in nats/token; null: the A/A arm's spread sets it
+    horizons: bool = False  # run the baseline at half and double the steps too: what a difference is worth in tokens
+    margin: float | None = None  # practical margin in nats/token; null: 2 % more tokens, or else the A/A arm's spread
     track: Literal["as-published", "tuned"] = "as-published"
     tune_seeds: int = 2
     backend: str = "grouped"
@@ -161,6 +163,14 @@ class Suite(Strict):
             raise ValueError(f"baseline: {self.baseline!r} is not an arm{nearest(self.baseline, names)}")
         if self.control is not None and self.control not in names:
             raise ValueError(f"control: {self.control!r} is not an arm{nearest(self.control, names)}")
+        beside = [self.baseline + AA_SUFFIX] * self.aa + [
+            f"{self.baseline}-{name}" for name in HORIZONS
+        ] * self.horizons
+        taken = sorted(set(names) & set(beside))
+        if taken:
+            raise ValueError(
+                f"strategies: {taken[0]!r} is what a further run of the baseline is called; rename the arm"
+            )
         tasks = [entry.task for entry in self.tasks]
         if len(set(tasks)) < len(tasks):
             raise ValueError(

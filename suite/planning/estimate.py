@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from results.boards.words import sensitivity_words
+from results.records import ranked_arms
 from results.statistics import power
+from suite.planning.expected import expected_sensitivity
 from suite.planning.plan import Plan, states
 from suite.storage.files import read_json
 from suite.words import duration, quantity
@@ -113,15 +116,19 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     device = plan.trials[0].cell.config["device"] if plan.trials else "cpu"
     measured = measured_seconds(plan, home, found)
     peak = (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
-    flops_of: dict[str, float] = {}  # one task's trials all cost the same
+    flops_of: dict[str, float] = {}  # of the first arm; others may train for longer
+    flops: dict[str, float] = {}  # by cell
     for trial in unique.values():
-        if trial.task not in flops_of:
-            flops_of[trial.task] = training_flops(trial.cell.task.rung)
+        if trial.cell.digest not in flops:
+            flops[trial.cell.digest] = training_flops(trial.cell.task.rung)
+        flops_of.setdefault(trial.task, flops[trial.cell.digest])
     seconds_of: dict[str, list[float]] = defaultdict(list)
     for trial in left:
         task_median = measured.get((trial.task, None), flops_of[trial.task] / peak)
-        seconds_of[trial.task].append(measured.get((trial.task, trial.arm), task_median))
+        length = flops[trial.cell.digest] / flops_of[trial.task]
+        seconds_of[trial.task].append(measured.get((trial.task, trial.arm), length * task_median))
     seconds = sum(sum(values) for values in seconds_of.values())
+    sensitivity = expected_sensitivity(plan, home, found)
     tasks = []
     for description in plan.manifest["tasks"]:
         name = description["name"]
@@ -139,10 +146,11 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
                     (memory(trial.cell.task.rung) for trial in unique.values() if trial.task == name), 0.0
                 ),
                 "parameters": description["parameters"],
+                "sensitivity": sensitivity[name],
             }
         )
     seeds = len({trial.seed for trial in plan.trials})
-    compared = sum(arm["arm"] not in (plan.suite.baseline, plan.manifest["aa_arm"]) for arm in plan.manifest["arms"])
+    compared = sum(arm["arm"] != plan.suite.baseline for arm in ranked_arms(plan.manifest))
     measured_sd = spread(plan, home, found)
     sd = measured_sd or SD_GUESS
     return {
@@ -155,7 +163,7 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
         "states": {state: counts.get(state, 0) for state in ("done", "failed", "started", "new")},
         "tasks": tasks,
         "cost": {
-            "flops": sum(flops_of[trial.task] for trial in left),
+            "flops": sum(flops[trial.cell.digest] for trial in left),
             "seconds": seconds,
             "accelerator_hours" if device == "cuda" else "core_hours": seconds
             * (1 if device == "cuda" else plan.suite.threads)
@@ -192,6 +200,7 @@ def as_text(summary: dict[str, Any]) -> str:
             f"{duration(task['seconds_per_trial'])} a trial ({how}), about {quantity(task['memory_bytes'], 'B')}, "
             f"{quantity(task['parameters']['total'])} parameters ({quantity(task['parameters']['active'])} active)"
         )
+        lines.append("    " + expectation(task["sensitivity"]))
     cost = summary["cost"]
     hours = cost.get("accelerator_hours", cost.get("core_hours", 0.0))
     kind = "accelerator-hours" if "accelerator_hours" in cost else "core-hours"
@@ -200,6 +209,13 @@ def as_text(summary: dict[str, Any]) -> str:
         f"{hours:.2f} {kind}"
     )
     return "\n".join([*lines, *power_lines(summary["power"])])
+
+
+def expectation(known: dict[str, Any] | None) -> str:
+    """What a task's board will be able to judge, as far as anybody knows."""
+    if known is None:
+        return "sensitivity unknown: no records of this task and horizon here, and no published board of it"
+    return f"{sensitivity_words(known)} From {known['source']}."
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
 from suite.errors import UsageError
 from suite.planning import tune
-from suite.planning.config import AA_SEEDS, AA_SUFFIX, TUNED, ArmEntry, Suite
+from suite.planning.config import AA_SEEDS, AA_SUFFIX, HORIZONS, TUNED, ArmEntry, Suite
 from suite.planning.trials import Cell, Trial, digest
 from suite.storage.files import alone, read_json, write_json
 from suite.storage.trial import TrialFolder
@@ -58,7 +58,7 @@ class Plan:
 
 def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The new manifest, with the arms and trials that the old one has beside it if their conditions are the same."""
-    own = ("arms", "trials", "aa_arm")
+    own = ("arms", "trials", "aa_arm", "horizons", "twin")
     names = {task["name"] for task in new["tasks"]}
     kept_tasks = [task for task in old["tasks"] if task["name"] not in names]
     shared = [task for task in old["tasks"] if task["name"] in names]
@@ -75,7 +75,7 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         "arms": list(arms.values()),
         "tasks": [*kept_tasks, *new["tasks"]],
         "trials": list(trials.values()),
-        "aa_arm": new["aa_arm"] or old["aa_arm"],
+        **{key: new[key] or old.get(key) for key in ("aa_arm", "horizons", "twin")},
     }
 
 
@@ -134,7 +134,8 @@ def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Map
         "numerics": NUMERICS,
     }
     own = [plugins[cls.name]] if cls.name in plugins else []
-    return Cell(config, facts(cls), own, digest(config), task)
+    twin = cls.experts_to_build(spec) == spec.top_k < spec.num_experts
+    return Cell(config, facts(cls), own, digest(config), task, twin)
 
 
 def make_plan(
@@ -172,6 +173,7 @@ def make_plan(
     trials: list[Trial] = []
     described: list[dict[str, Any]] = []
     aa = suite.aa and any(arm.name == suite.baseline for arm in arms)
+    horizons = suite.horizons and any(arm.name == suite.baseline for arm in arms)
     for entry in entries:
         task = tasks.load(entry.task, {**entry.set, **(task_settings or {})})
         described.append(describe_task(task))
@@ -184,13 +186,19 @@ def make_plan(
             cells.append((arm.name, cell, 0))
             if aa and arm.name == suite.baseline:
                 cells.append((arm.name + AA_SUFFIX, cell, AA_SEEDS))
+            if horizons and arm.name == suite.baseline:
+                for name, factor in HORIZONS.items():
+                    longer = {**entry.set, **arm.task, **(task_settings or {})}
+                    longer["rung.steps"] = max(1, round(factor * arm_task.rung.steps))
+                    other = make_cell(suite, arm, tasks.load(entry.task, longer), device, plugins or {})
+                    cells.append((f"{arm.name}-{name}", other, 0))
         for index, seed in enumerate(seed_list):
             for name, cell, offset in interleaved(cells, index):
                 trials.append(Trial(name, task.name, seed, cell.key(seed + offset), cell, seed + offset))
     if len(entries) > 1:  # seeds outermost: a suite cut short has whole pairs on every task
         order = {seed: index for index, seed in enumerate(seed_list)}
         trials.sort(key=lambda trial: order[trial.seed])
-    return Plan(suite, trials, manifest(suite, arms, described, trials, aa))
+    return Plan(suite, trials, manifest(suite, arms, described, trials, aa, horizons))
 
 
 def interleaved(cells: list[Any], index: int) -> list[Any]:
@@ -230,6 +238,7 @@ def describe_task(task: Task) -> dict[str, Any]:
         "tokens": rung.tokens,
         "experts": rung.experts,
         "top_k": rung.top_k,
+        "moe_layers": len(rung.moe_layers()),
         "uniform_loss": log(rung.vocab_size),
         "parameters": rung.parameters(),
         "flops_per_token": rung.flops_per_token,
@@ -237,7 +246,12 @@ def describe_task(task: Task) -> dict[str, Any]:
 
 
 def manifest(
-    suite: Suite, arms: Iterable[ArmEntry], described: list[dict[str, Any]], trials: list[Trial], aa: bool
+    suite: Suite,
+    arms: Iterable[ArmEntry],
+    described: list[dict[str, Any]],
+    trials: list[Trial],
+    aa: bool,
+    horizons: bool,
 ) -> dict[str, Any]:
     """What ties trials to a suite (docs/formats.md)."""
     rows = []
@@ -256,11 +270,18 @@ def manifest(
                 **facts(cls),
                 "config": settings,
                 "terms": arm.terms,
+                "task": arm.task,
                 "note": arm.note,
             }
         )
+        base = rows[-1]
         if aa and arm.name == suite.baseline:
-            rows.append({**rows[-1], "arm": arm.name + AA_SUFFIX, "note": "the baseline again, with seeds of its own"})
+            rows.append({**base, "arm": arm.name + AA_SUFFIX, "note": "the baseline again, with seeds of its own"})
+        if horizons and arm.name == suite.baseline:
+            rows += [
+                {**base, "arm": f"{arm.name}-{name}", "note": f"the baseline, trained for {factor:g} times the steps"}
+                for name, factor in HORIZONS.items()
+            ]
     return {
         "schema": 1,
         "suite": board_name(suite),
@@ -271,13 +292,21 @@ def manifest(
         "changed": suite.changed,
         "baseline": suite.baseline,
         "control": suite.control,
+        "twin": dense_twin(rows, trials),
         "aa_arm": suite.baseline + AA_SUFFIX if aa else None,
+        "horizons": {name: f"{suite.baseline}-{name}" for name in HORIZONS} if horizons else None,
         "margin": suite.margin,
         "track": suite.track,
         "tasks": described,
         "arms": rows,
         "trials": [{"arm": t.arm, "task": t.task, "seed": t.seed, "trial_key": t.key} for t in trials],
     }
+
+
+def dense_twin(rows: Iterable[dict[str, Any]], trials: Iterable[Trial]) -> str | None:
+    """The arm that sends every token to every expert it builds: what the gain of experts is measured against."""
+    chosen = {trial.arm for trial in trials if trial.cell.twin}
+    return next((row["arm"] for row in rows if row["arm"] in chosen and not row["task"]), None)
 
 
 def states(plan: Plan, home: Path) -> dict[str, str]:

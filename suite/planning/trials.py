@@ -53,6 +53,7 @@ class Cell:
     plugins: list[str]
     digest: str
     task: Task
+    twin: bool = False  # no choice of experts: every token goes to all that are built
 
     def key(self, seed: int) -> str:
         return hashlib.sha256(f"{self.digest}/{seed}".encode()).hexdigest()[:16]

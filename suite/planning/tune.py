@@ -50,6 +50,7 @@ def tuning_suite(suite: Suite) -> Suite:
         "baseline": arms[0]["arm"],
         "control": None,
         "aa": False,
+        "horizons": False,
         "track": "as-published",
     }
     return parse(data, f"tuning of {suite.suite}", suite.digest)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from results.statistics.expert_parallel import CAPACITY_FACTOR, mean_device_rows
 from suite.training import measures
 from suite.training.evaluate import Evaluation, Probes
 from suite.training.heldout import HeldOut
@@ -112,6 +113,8 @@ def load_measures(
             "efficiency": measures.efficiency(end_SLE).mean(),
         },
         "overflow": {str(cf): measures.overflow(end_SLE, cf).mean() for cf in measures.CAPACITY_FACTORS},
+        "dropped": {str(CAPACITY_FACTOR): measures.overflow(load_SLE, CAPACITY_FACTOR).mean()},
+        "device_rows": mean_device_rows(load_SLE, tokens_per_step),
     }
 
 

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 HARDWARE = "CPU · Synthetic · 2 cores"
 DOMAINS = ("drama", "scripture", "code")
 CAPACITY_FACTORS = (1.0, 1.25, 1.5, 2.0)
+HORIZONS = {"half": 0.10, "double": -0.08}  # nats/token, of the baseline's further runs
 Trial = tuple[str, str, int]  # arm, task, seed
 
 
@@ -45,6 +46,7 @@ class Arm:
     config: Mapping[str, Any] = field(default_factory=dict)
     terms: Mapping[str, float] = field(default_factory=dict)
     causal: bool = True
+    variable_k: bool = False
     note: str | None = None
 
 
@@ -68,6 +70,8 @@ def make_manifest(
     baseline: str = "penalty",
     control: str | None = "plain",
     aa: bool = True,
+    horizons: bool = False,
+    twin: str | None = None,
     margin: float | None = 0.005,
     experts: int = 16,
     top_k: int = 2,
@@ -79,19 +83,28 @@ def make_manifest(
     if aa_arm:
         base = next(arm for arm in arms if arm.name == baseline)
         listed.append(Arm(aa_arm, f"{base.title} (A/A)", strategy=base.strategy or base.name, config=base.config))
+    if horizons:
+        base = next(arm for arm in arms if arm.name == baseline)
+        listed += [
+            Arm(f"{baseline}-{name}", f"{base.title} ({name})", strategy=base.strategy or base.name, config=base.config)
+            for name in ("half", "double")
+        ]
     return {
         "schema": 1, "suite": suite, "title": f"Synthetic suite {suite}", "protocol_version": "1",
         "protocol_digest": hashlib.sha256(suite.encode()).hexdigest(), "baseline": baseline, "control": control,
-        "aa_arm": aa_arm, "margin": margin, "track": "as-published",
+        "aa_arm": aa_arm, "twin": twin,
+        "horizons": {name: f"{baseline}-{name}" for name in ("half", "double")} if horizons else None,
+        "margin": margin, "track": "as-published",
         "tasks": [
-            {"name": task, "title": f"Task {task}", "rung": "nano", "tokens": steps * 2048, "experts": experts,
-             "top_k": top_k, "uniform_loss": math.log(1024)}
+            {"name": task, "title": f"Task {task}", "rung": "nano", "steps": steps, "tokens": steps * 2048,
+             "moe_layers": 2, "experts": experts, "top_k": top_k, "uniform_loss": math.log(1024)}
             for task in tasks
         ],
         "arms": [
             {"arm": arm.name, "strategy": arm.strategy or arm.name, "title": arm.title,
              "paper": {"citation": f"A. Author, {arm.title}", "year": 2024, "identifier": "arXiv:0000.00000"},
-             "causal": arm.causal, "config": dict(arm.config), "terms": dict(arm.terms),
+             "causal": arm.causal, "variable_k": arm.variable_k, "task": {},
+             "config": dict(arm.config), "terms": dict(arm.terms),
              "knob": {"parameter": next(iter(arm.config), ""), "grid": [0.0001, 0.001, 0.01]}, "note": arm.note}
             for arm in listed
         ],
@@ -183,7 +196,19 @@ def _loss(manifest: dict[str, Any], trial: dict[str, Any], arm: Arm, seed_effect
     level = 4.2 + 0.1 * (zlib.crc32(trial["task"].encode()) % 7)
     shared = seed_effect * _rng("seed", stream, trial["task"], trial["seed"]).standard_normal()
     own = arm.noise * _rng("own", trial["trial_key"]).standard_normal()
-    return float(level + shared + arm.effect + own)
+    horizon = HORIZONS.get(trial["arm"].removeprefix(f"{manifest['baseline']}-"), 0.0)
+    return float(level + shared + arm.effect + horizon + own)
+
+
+def _device_rows(load_NLE: np.ndarray, devices: int, tokens: int) -> float:
+    """What the busiest of so many devices computes for each token it brings, summed over layers, mean over steps."""
+    parts = np.array_split(load_NLE, devices, axis=-1) if devices <= load_NLE.shape[-1] else [load_NLE]
+    own_GNL = [part.sum(-1) for part in parts] if len(parts) > 1 else [load_NLE.max(-1) * load_NLE.shape[-1] / devices]
+    return (
+        float((np.max(own_GNL, axis=0).sum(-1) * devices / tokens).mean())
+        if devices > 1
+        else float((load_NLE.sum((1, 2)) / tokens).mean())
+    )
 
 
 def _history(manifest: dict[str, Any], trial: dict[str, Any], arm: Arm, layers: int, loss: float) -> History:
@@ -268,6 +293,14 @@ def _record(manifest: dict[str, Any], arm: Arm, history: History, loss: float, d
             "overflow": {
                 str(cf): float((np.maximum(load_LE - np.ceil(cf * mean_L1), 0).sum(-1) / load_LE.sum(-1)).mean())
                 for cf in CAPACITY_FACTORS
+            },
+            "dropped": {"1.25": float(
+                (np.maximum(history.load - np.ceil(1.25 * history.load.mean(-1, keepdims=True)), 0).sum(-1)
+                 / history.load.sum(-1)).mean()
+            )},
+            "device_rows": {
+                str(devices): _device_rows(history.load.astype(float), devices, history.tokens_per_step)
+                for devices in (1, 8, 64)
             },
             "dead_experts": {"zero_in_window": 0.0, "window_steps": 20,
                              "below_1_percent": float((load_LE < 0.01 * mean_L1).mean()), "functional": 0.0},

@@ -1,0 +1,66 @@
+"""Sentences about a board's tasks and figures, the same in every form of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
+
+MARGIN_SOURCES = {
+    "tokens": "what {more_tokens:.0%} more training tokens would bring the baseline (n = {n})",
+    "stated": "stated by the suite",
+    "aa": "the spread of the baseline against itself",
+    "none": "none",
+}
+
+
+def sensitivity_words(sensitivity: Mapping[str, Any]) -> str:
+    """Whether a task can judge balancing, and by what figures."""
+    gain, word = sensitivity["gain"], sensitivity["word"]
+    if word is None:
+        return "Whether it can judge balancing is unknown: that takes a dense twin and two seeds."
+    said = (
+        "Fit to judge balancing"
+        if word == "fit"
+        else f"Blunt: too little gain to judge balancing by (at least {FIT_GAIN} nats/token and {FIT_SPREADS} spreads)"
+    )
+    said += f". Gain {signed(gain, 3)} over the dense twin ({gain['arm']}), spread {sensitivity['spread']:.4f}"
+    if sensitivity["resolution"] is not None:
+        said += f", resolution {sensitivity['resolution']:.4f} at n = {sensitivity['n']}"
+    return said + "."
+
+
+def margin_words(margin: Mapping[str, Any]) -> str:
+    """A practical margin, and what it means."""
+    if margin["source"] == "none":
+        return "No practical margin."
+    return f"Margin ±{margin['value']:.4g} nats/token: {MARGIN_SOURCES[margin['source']].format(**margin)}."
+
+
+def signed(estimate: Mapping[str, Any], digits: int) -> str:
+    """`mean [low, high]` with signs."""
+    mean, low, high = (estimate[key] for key in ("mean", "ci_low", "ci_high"))
+    if low is None or high is None:
+        return f"{mean:+.{digits}f}"
+    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def saved_words(saved: Mapping[str, Any] | None) -> str:
+    """A share of tokens or time: `+35 % [+20, +52]`; beyond the baseline's horizons no more than that is said."""
+    if saved is None:
+        return "–"
+    mean = saved["mean"]
+    if saved["extrapolated"]:
+        if mean is not None and mean < 0:
+            return f"under {share(max(mean, -0.5))} (extrapolated)"
+        return f"over {share(1.0)}" + (f" ({share(mean)} extrapolated)" if mean is not None else "")
+    if mean is None:
+        return "–"
+    if saved["ci_low"] is None or saved["ci_high"] is None:
+        return share(mean)
+    return f"{share(mean)} [{share(saved['ci_low'])}, {share(saved['ci_high'])}]"
+
+
+def share(value: float) -> str:
+    return f"{value:+.0%}"
