@@ -181,6 +181,17 @@ def test_every_row_carries_seeds_configuration_provenance_and_command(tmp_path: 
     assert "MemoryError: out of memory" in page
 
 
+def test_a_task_of_eighteen_arms_and_256_experts_leaves_room_for_three_more(tmp_path: Path) -> None:
+    """18 arms on 4 tasks with 10 seeds must stay under 1.5 MB; seeds beyond the first only add to the board's JSON."""
+    arms = (ARMS[0], *(Arm(f"rule{i}", f"Some rule number {i}", has_bias=i % 2 == 0) for i in range(17)))
+    page = page_of(tmp_path, arms, seeds=1, baseline="rule0", experts=256, top_k=4, steps=60)
+    sizes = {name: len(json.dumps(block(page, name), separators=(",", ":"))) for name in
+             ("data", "rows-data", "figures-data")}  # fmt: skip
+    rest = len(page) - sum(sizes.values())
+    more_seeds = 9 * 18 * 140  # nine entries of seeds in each row
+    assert 4 * (sum(sizes.values()) + more_seeds + rest / 2) + rest / 2 < 1_500_000, (sizes, rest)
+
+
 def test_what_rows_share_is_carried_once(tmp_path: Path) -> None:
     page = page_of(tmp_path, seeds=1, curves=False)
     assert len(block(page, "rows-data")["heads"]) == 6
@@ -291,6 +302,59 @@ def test_the_boards_can_be_read_as_text(tmp_path: Path) -> None:
         assert any(f"| {row['max_vio_batch']:.2f} |" in line for line in found)
         if delta["verdict"] != "baseline":
             assert any(f"| {delta['mean']:+.4f} [{delta['ci_low']:+.4f}, " in line for line in found)
+
+
+def test_boards_of_an_older_protocol_are_marked_and_come_last(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    publish(published / "new", tmp_path / "1", seeds=2, curves=False)
+    publish(published / "protocol-1" / "old", tmp_path / "2", seeds=6, curves=False)
+    assert "Superseded" not in site.write_index(published).read_text(encoding="utf-8")
+    path = published / "new" / "leaderboard.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol_version": "2"}))
+    index = site.write_index(published).read_text(encoding="utf-8")
+    cards = re.findall(r'<article class="card" id="([^"]+)">(.*?)</article>', index, re.S)
+    assert [(name, "Superseded" in card) for name, card in cards] == [
+        ("board-new", False), ("board-protocol-1-old", True)]  # fmt: skip
+    assert "protocol 2 trains differently" in cards[1][1]
+
+
+def test_a_strategys_tracks_stand_side_by_side(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    for number, track in enumerate(("tuned", "as-published")):
+        publish(published / track, tmp_path / str(number), seeds=6, curves=False)
+        path = published / track / "leaderboard.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"track": track}))
+    index = site.write_index(published).read_text(encoding="utf-8")
+    section = re.search(r'<section id="tracks">(.*?)</section>', index, re.S)
+    assert section
+    assert re.findall(r'<th scope="col">([^<]+)</th>', section[1]) == ["Strategy", "as published", "tuned"]
+    links = re.findall(r'href="([^"]+)"', section[1])
+    assert "tuned/index.html#row-bias-mix-nano" in links
+    assert "as-published/index.html#row-bias-mix-nano" in links
+    for link in links:
+        page, anchor = link.split("#")
+        assert f'<tr id="{anchor}"' in (published / page).read_text(encoding="utf-8")
+
+
+def test_what_a_board_says_of_a_task_stands_beside_its_rows(tmp_path: Path) -> None:
+    board, manifest, trials = build(tmp_path, seeds=6, curves=False)
+    gain = {"mean": 0.25, "ci_low": 0.2, "ci_high": 0.3, "arm": "hash"}
+    board["tasks"][0] |= {"sensitivity": {"gain": gain, "spread": 0.01, "resolution": 0.02, "word": "fit"},
+                          "margin": {"source": "tokens", "value": 0.005, "more_tokens": 0.02},
+                          "recipe": "muon"}  # fmt: skip
+    board |= {"core_hours": 3.25, "track": "balanced"}
+    board["rows"][0] |= {"tokens_saved": {"mean": 0.3, "ci_low": 0.1, "ci_high": 0.5, "extrapolated": False},
+                         "time_saved": {"64": {"mean": -0.2, "ci_low": None, "ci_high": None}}}  # fmt: skip
+    page = html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8")
+    text = " ".join("".join(Parsed(page).text).split())
+    for said in ("0.250 [0.200, 0.300] nats/token below the dense twin of equal FLOPs (hash)", "Fit: experts help",
+                 "±0.005 nats/token, what 2% more training tokens would bring", "recipe muon", "3.25 core-hours",
+                 "+30.0 %", "+10.0 % … +50.0 %", "−20.0 %", "Time saved, 64", "balanced"):  # fmt: skip
+        assert said in text, said
+    assert "Time saved, 8" not in text
+    plain = " ".join("".join(Parsed(page_of(tmp_path / "plain", seeds=6, curves=False)).text).split())
+    assert "Tokens saved" not in plain
+    assert "core-hours" not in plain
 
 
 def test_an_empty_site_says_so(tmp_path: Path) -> None:
