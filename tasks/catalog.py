@@ -77,6 +77,10 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
     entry = catalog["kinds"][kind]
     corpus = copy.deepcopy(catalog["corpora"][entry["corpus"]])
     stated: dict[str, Any] = {}
+    own = entry.get("at", {}).get(rung_name, {})
+    for key, value in own.items():
+        if key.startswith("corpus."):
+            corpus = _set(corpus, key, key.removeprefix("corpus."), value)
     for key, value in sorted((overrides or {}).items(), key=lambda item: item[0] != "corpus.kind"):
         head, _, rest = key.partition(".")
         if head == "rung" and rest:
@@ -96,7 +100,10 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
 
 def _rung(name: str, entry: Mapping[str, Any], stated: Mapping[str, Any]) -> Rung:
     """The rung of a kind's task, with what the user stated."""
-    given = {**_read("rungs.yaml")[name], **entry.get("set", {})}
+    at = {
+        key.removeprefix("rung."): v for key, v in entry.get("at", {}).get(name, {}).items() if key.startswith("rung.")
+    }
+    given = {**_read("rungs.yaml")[name], **entry.get("set", {}), **at}
     if "horizon" in stated:
         given.pop("steps", None)
     given |= stated
@@ -134,7 +141,9 @@ def _corpus(spec: dict[str, Any]) -> corpora.Corpus:
         corpus = corpora.ADAPTER.validate_python(spec)
     except ValidationError as error:
         raise explain(error, "corpus", corpora.FIELDS, tags=corpora.KINDS) from None
-    if not isinstance(corpus, corpora.TextCorpus):  # a local text's domains are known once its folder is read
+    if not isinstance(
+        corpus, corpora.TextCorpus | corpora.RecallCorpus
+    ):  # a local text's domains are known once its folder is read
         domains = zipf_domains(corpus.domains) if isinstance(corpus, corpora.ZipfCorpus) else list(corpus.domains)
         check_phases(corpus.phases, domains)
     return corpus

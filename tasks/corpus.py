@@ -1,4 +1,4 @@
-"""What a corpus is: the four kinds, as checked data. Nothing is fetched or read here."""
+"""What a corpus is: the five kinds, as checked data. Nothing is fetched or read here."""
 
 from __future__ import annotations
 
@@ -106,8 +106,33 @@ class ZipfCorpus(Spec):
         return 2 + self.domains
 
 
-Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus
-KINDS: dict[str, type[Spec]] = {"packages": PackagesCorpus, "text": TextCorpus, "hub": HubCorpus, "zipf": ZipfCorpus}
+class RecallCorpus(Spec):
+    """Facts to be remembered: tasks/recall.py says what is drawn."""
+
+    kind: Literal["recall"]
+    facts: Annotated[
+        int, Field(ge=1)
+    ]  # the dial: neither the dense twin nor a model of experts should know all or none
+    key: Annotated[int, Field(ge=1, le=7)] = 3  # words
+    value: Annotated[int, Field(ge=1)] = 3
+    exponent: Annotated[float, Field(ge=0, le=8)] = 0.5
+    replaced: bool = False  # by other facts, at half the run
+    table: Annotated[int, Field(ge=0)] = 0  # which facts: the same for every seed of a trial
+
+    @property
+    def least_vocabulary(self) -> int:
+        """Two words and the marker."""
+        return 3
+
+
+Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus | RecallCorpus
+KINDS: dict[str, type[Spec]] = {
+    "packages": PackagesCorpus,
+    "text": TextCorpus,
+    "hub": HubCorpus,
+    "zipf": ZipfCorpus,
+    "recall": RecallCorpus,
+}
 ADAPTER: TypeAdapter[Corpus] = TypeAdapter(Annotated[Corpus, Field(discriminator="kind")])
 PARTS: list[type[Spec]] = [Phase, Archive, PackageSource, HubDomain]
 FIELDS = sorted({field for spec in [*KINDS.values(), *PARTS] for field in spec.model_fields})

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tasks import archives, hub, local, packages, vocabulary
 from tasks.catalog import PREPARATION, Task
-from tasks.corpus import HubCorpus, PackagesCorpus, TextCorpus, ZipfCorpus
+from tasks.corpus import HubCorpus, PackagesCorpus, RecallCorpus, TextCorpus, ZipfCorpus
 from tasks.documents import Spool, drawn
 from tasks.errors import CorpusError
 from tasks.storage import locked, writable
@@ -46,7 +46,7 @@ def prepare(task: Task, cache: Path, progress: Progress = print) -> Path:
         CorpusError: the corpus cannot be had, read or written.
     """
     cache = Path(cache)
-    if isinstance(task.corpus, ZipfCorpus):
+    if isinstance(task.corpus, ZipfCorpus | RecallCorpus):
         return cache
     key = _key(task)
     folder = cache / "corpora" / key

@@ -5,7 +5,7 @@ Shapes: B sequences of a batch, S predicted tokens of a sequence, N held-out seq
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class WindowSource:
     """
 
     entropy: float | None = None
+    counted_S: NDArray[np.bool_] | None = None
 
     def __init__(self, folder: Path, rung: Rung, phases: Sequence[Phase], seed: int) -> None:
         about = facts(folder)
@@ -84,6 +85,10 @@ class WindowSource:
     def passes(self) -> dict[str, float]:
         """How often a whole run reads each domain's training text: up to 1, it reads no token twice."""
         return dict(zip(self.domains, (self._schedule.totals() / self._windows).tolist(), strict=True))
+
+    def summary(self, loss_by_domain: Mapping[str, float], parameters: int) -> dict[str, float]:
+        """Nothing that the losses themselves do not say."""
+        return {}
 
     def heldout(self) -> Batch:
         """Tokens (N, S + 1) and domains (N,) of the held-out set, int64: evenly spread, the same for every seed.

@@ -14,6 +14,7 @@ Shapes: B sequences, S predicted tokens, W words, M domains, V = W + M vocabular
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ class ZipfSource:
     Raises:
         ValueError: a vocabulary too large.
     """
+
+    counted_S: NDArray[np.bool_] | None = None
 
     def __init__(self, corpus: ZipfCorpus, rung: Rung, seed: int) -> None:
         words = rung.vocab_size - corpus.domains
@@ -103,6 +106,10 @@ class ZipfSource:
         """Tokens (B, S + 1) and domains (B,) of a training step, int64."""
         domain_B, _ = self._schedule.at(step)
         return self._draw(f"zipf/train/{self._seed}/{step}", domain_B), domain_B
+
+    def summary(self, loss_by_domain: Mapping[str, float], parameters: int) -> dict[str, float]:
+        """Nothing that the losses themselves do not say."""
+        return {}
 
     def heldout(self) -> Batch:
         """Tokens (N, S + 1) and domains (N,) of the held-out set, int64: the same for every seed."""

@@ -56,13 +56,19 @@ def held_routing(model: Transformer) -> list[Routing]:
 
 
 def evaluate(
-    model: Transformer, tokens_NS: Tensor, domain_N: Tensor, domains: list[str], loads: bool = True
+    model: Transformer,
+    tokens_NS: Tensor,
+    domain_N: Tensor,
+    domains: list[str],
+    loads: bool = True,
+    counted_S: Tensor | None = None,
 ) -> Evaluation:
     """Loss over the held-out set, and with `loads` where its tokens went.
 
     Args:
         tokens_NS: (N, S + 1) token ids on the model's device.
         domain_N: which domain each sequence is from.
+        counted_S: (S,) bool, which predicted tokens count in the losses; None: all. Loads are of all of them.
     """
     length = tokens_NS.shape[1] - 1
     context = RouteContext(sequence_length=length)
@@ -73,18 +79,22 @@ def evaluate(
     per_chunk = max(1, CHUNK_TOKENS // length)
     with inference(model, keep_routing=loads):
         for chunk, domain in zip(tokens_NS.split(per_chunk), domain_N.split(per_chunk), strict=True):
-            nats_M.index_add_(0, domain, model.losses(chunk, context).double().sum(1))
+            losses_NS = model.losses(chunk, context).double()
+            if counted_S is not None:
+                losses_NS = losses_NS[:, counted_S]
+            nats_M.index_add_(0, domain, losses_NS.sum(1))
             if not loads:
                 continue
             domain_T = domain.repeat_interleave(length)
             for layer, routing in enumerate(held_routing(model)):
                 cell_A = domain_T[routing.token_A] * experts + routing.expert_A
                 joint[layer].view(-1).scatter_add_(0, cell_A, torch.ones_like(cell_A))
-    counts_M = torch.bincount(domain_N, minlength=len(domains)).double() * length
+    each = length if counted_S is None else int(counted_S.sum())
+    counts_M = torch.bincount(domain_N, minlength=len(domains)).double() * each
     by_domain = {name: float(nats_M[i] / counts_M[i]) for i, name in enumerate(domains) if counts_M[i] > 0}
     total = float(nats_M.sum())
     joint_LME = joint.cpu().numpy()
-    return Evaluation(total / (len(tokens_NS) * length), by_domain, total, joint_LME.sum(1), joint_LME)
+    return Evaluation(total / (len(tokens_NS) * each), by_domain, total, joint_LME.sum(1), joint_LME)
 
 
 @dataclass

@@ -18,6 +18,8 @@ class HeldOut:
         self._opened, self.probes = opened, Probes()
         tokens_NS, domain_N = opened.source.heldout()
         self.tokens_NS = torch.from_numpy(tokens_NS).to(opened.device)
+        counted_S = opened.source.counted_S
+        self.counted_S = None if counted_S is None else torch.from_numpy(counted_S).to(opened.device)
         self.domain_N = torch.from_numpy(domain_N).to(opened.device)
 
     @property
@@ -27,12 +29,14 @@ class HeldOut:
 
     @property
     def predicted_bytes(self) -> int:
-        """How many bytes of text these are."""
-        return int(self._opened.source.token_bytes_V[self.tokens_NS[:, 1:].cpu().numpy()].sum())
+        """How many bytes of text those are that count."""
+        predicted_NS = self.tokens_NS[:, 1:] if self.counted_S is None else self.tokens_NS[:, 1:][:, self.counted_S]
+        return int(self._opened.source.token_bytes_V[predicted_NS.cpu().numpy()].sum())
 
     def evaluate(self, loads: bool) -> Evaluation:
         with self._opened.autocast():
-            return evaluate(self._opened.model, self.tokens_NS, self.domain_N, self._opened.source.domains, loads)
+            domains = self._opened.source.domains
+            return evaluate(self._opened.model, self.tokens_NS, self.domain_N, domains, loads, self.counted_S)
 
     def probe(self, progress: float) -> None:
         with self._opened.autocast():

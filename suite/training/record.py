@@ -66,6 +66,7 @@ def final_measures(
         "parameters": count_parameters(opened),
         "flops_per_token": rung.flops_per_token,
         "source_entropy": source.entropy,
+        "source": source.summary(evaluation.loss_by_domain, count_parameters(opened)["total"]),
     }
     if diverged:
         step = next((row["step"] for row in curves if row["train_loss"] is None or row["grad_norm"] is None), None)
