@@ -2,8 +2,8 @@
 
 A fact is `key` words and `value` words, each drawn evenly; keys differ. A training sequence is a marker and then facts
 one after another, fact r with probability ∝ r^−exponent. The held-out set asks for every fact once, and only value
-words count: a model that knows a fact loses nothing on it (the floor is 0), one that does not loses log W a word. Nothing
-can be inferred, so what a model gains on log W it has stored.
+words count: a model that knows a fact loses nothing on it (the floor is 0), one that does not loses log W a word.
+Nothing can be inferred, so what a model gains on log W it has stored.
 
 Domains are tenths of the facts by frequency, `decile-1` the most frequent. With `replaced`, the facts of the first half
 of training are replaced by others at half the run; both sets are asked for at its end, as `old-1` … and `new-1` ….
