@@ -68,7 +68,9 @@ def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
     """
     lines = ["# Published boards", ""]
     for folder, board in boards:
-        lines += [f"## {cell(board['title'])}", "", f"{_facts(board)} · [whole board]({folder}/leaderboard.md)", ""]
+        kept = " · **superseded**, kept as what it was" if folder.startswith("protocol-") else ""
+        facts = f"{_facts(board)}{kept} · [whole board]({folder}/leaderboard.md)"
+        lines += [f"## {cell(board['title'])}", "", facts, ""]
         for task in board["tasks"]:
             rows = [row for row in board["rows"] if row["task"] == task["name"]]
             lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]

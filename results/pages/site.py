@@ -36,7 +36,8 @@ def write_index(published: Path) -> Path:
     """
     styles: list[ArmStyle] = []
     boards = [_board(path.parent, published, styles) for path in _found(published)]
-    newest = max((_version(board["board"]) for board in boards), default=(0, ""))
+    set_aside = [number + 1 for board in boards if (number := _set_aside(board["folder"]))]
+    newest = max([_version(board["board"]) for board in boards] + [(n, str(n)) for n in set_aside], default=(0, ""))
     for board in boards:
         board["superseded_by"] = newest[1] if _version(board["board"]) < newest else None
     boards.sort(
@@ -175,6 +176,13 @@ def _summary(
         "indicative": any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
         "forest": replace(picture, title=f"{picture.title}, {headline(first)}"),
     }
+
+
+def _set_aside(folder: str) -> int:
+    """The protocol whose boards a folder `protocol-N` keeps; 0 for any other folder."""
+    first = folder.split("/")[0]
+    number = first.removeprefix("protocol-")
+    return int(number) if first.startswith("protocol-") and number.isdecimal() else 0
 
 
 def _newest_first(made: str) -> list[int]:

@@ -86,7 +86,7 @@ def test_findings_quote_the_published_boards():
     for line in (ROOT / "docs" / "findings.md").read_text().splitlines():
         place = re.match(r"`([a-z-]+)`, `([a-z0-9-]+)`", line)
         if place:
-            path = ROOT / "results" / "published" / place[1] / "leaderboard.json"
+            path = ROOT / "results" / "published" / "protocol-1" / place[1] / "leaderboard.json"
             for row in json.loads(path.read_text())["rows"]:
                 delta = row["delta_loss"]
                 if row["task"] == place[2] and delta["mean"] is not None and delta["ci_low"] is not None:
