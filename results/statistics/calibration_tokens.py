@@ -1,4 +1,5 @@
-"""Do gains, margins and savings in tokens keep their promises? Simulated through the code that makes the boards.
+"""Do gains, margins and savings in tokens keep their promises? `python -m results.statistics.calibration_tokens`
+simulates, through the code that makes the boards, and writes docs/calibration-tokens.md.
 
 All sizes are in standard deviations of one paired difference. A simulated baseline follows a known power law over three
 horizons, each with noise of its own.
@@ -11,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import click
 import numpy as np
 
 from results.statistics.estimates import mean_interval, paired_many
@@ -114,7 +117,7 @@ def false_ties(law: Law, seeds: int, samples: int, worth: float = 1.0) -> float:
 
 
 def section(samples: int) -> list[str]:
-    """The part of docs/calibration.md on gains and tokens."""
+    """The tables of docs/calibration-tokens.md."""
     noise = LAWS["normal"]
     gains = [
         [title, str(n)]
@@ -168,3 +171,30 @@ def section(samples: int) -> list[str]:
         *TIES_READING,
         "",
     ]
+
+
+def page(samples: int) -> str:
+    """docs/calibration-tokens.md."""
+    error = 2 * math.sqrt(0.95 * 0.05 / samples)
+    head = [
+        "# Calibration of gains, margins and savings in tokens",
+        "",
+        "Made by `python -m results.statistics.calibration_tokens`, with fixed random numbers. All sizes are in "
+        "standard",
+        f"deviations (sd) of one paired difference. Two standard errors of a share near 95 %: {error:.1%}.",
+        "",
+    ]
+    return "\n".join([*head, *section(samples)])
+
+
+@click.command()
+@click.argument("path", type=click.Path(dir_okay=False, path_type=Path), default=Path("docs/calibration-tokens.md"))
+@click.option("--samples", default=300, show_default=True, help="Simulated samples per figure.")
+def main(path: Path, samples: int) -> None:
+    """Simulate, and write the page to PATH."""
+    path.write_text(page(samples), encoding="utf-8")
+    click.echo(f"written: {path}")
+
+
+if __name__ == "__main__":
+    main()

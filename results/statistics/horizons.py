@@ -11,7 +11,7 @@ many tokens the baseline would need for another arm's loss:
     x(Δ) = ln(1 − Δ (1/e₀ − 1/e₁)) / ln(e₁/e₀)
 
 Between half and double it interpolates; beyond it extrapolates, and says so. Intervals come from the jackknife over
-seeds (Efron and Stein 1981) with Student's t, on x; docs/calibration.md simulates their coverage.
+seeds (Efron and Stein 1981) with Student's t, on x; docs/calibration-tokens.md simulates their coverage.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ power; and one word, *fit* or *blunt*.
 
 The best of many arms, chosen by the seeds that also measure it, looks better than it is. So each seed is measured on
 the arm that leads on all the other seeds (leave one out): the mean of these values is at most the best arm's true gain,
-never beyond it by choice. docs/calibration.md simulates bias and coverage.
+never beyond it by choice. docs/calibration-tokens.md simulates bias and coverage.
 
 Shapes: A arms, N seeds.
 """

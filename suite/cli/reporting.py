@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Iterable
@@ -154,13 +155,23 @@ def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
 
 
 def copy_trials(keys: Iterable[str], home: Path, target: Path) -> None:
-    """Records, curves and failures of these trials, as far as there are any, into `target/trials`."""
+    """Records, curves and failures of these trials, as far as there are any, into `target/trials`.
+
+    Records are whole, without the white space; curves are thinned to what figures show.
+    """
+    from results.records.thinning import thin_curves
+
     for key in keys:
         source, copy = home / "trials" / key, target / "trials" / key
         for name in ("record.json", "curves.parquet", "failure.json"):
             if (source / name).exists():
                 copy.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / name, copy / name)
+                if name == "curves.parquet":
+                    thin_curves(source / name, copy / name)
+                else:
+                    content = json.loads((source / name).read_text(encoding="utf-8"))
+                    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+                    (copy / name).write_text(text + "\n", encoding="utf-8")
 
 
 def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
