@@ -180,11 +180,12 @@ def print_finished(made: Any, folder: Path) -> None:
 @json_option
 @home_option
 def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | None, **selection: Any) -> None:
-    """Tune every strategy of SUITE over its one knob: equal grids, seeds of its own. The tuned track uses the choice.
+    """Tune every strategy of SUITE over its one knob: equal grids, seeds of its own.
 
     \b
       equipoise tune standard-cpu
-      equipoise run standard-cpu --set track=tuned
+      equipoise run standard-cpu --set track=tuned        the value with the lowest loss
+      equipoise run standard-cpu --set track=balanced     of those whose MaxVio stays under 1
     """
     from suite.cli.options import parse_seeds, selected
     from suite.planning import plan as planning

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from suite.errors import UsageError
 from suite.words import nearest
 
-TUNED = "-tuned"  # what the tuned track's board is called beside the suite's name
+CHOSEN = ("tuned", "balanced")  # tracks whose knobs tuning sets; their boards are called SUITE-TRACK
 
 AA_SUFFIX = "-aa"
 HORIZONS = {"half": 0.5, "double": 2.0}  # of the baseline's further runs, over the task's own
@@ -121,7 +121,7 @@ class Suite(Strict):
     aa: bool = True  # run the baseline a second time with seeds of its own: the noise floor
     horizons: bool = False  # run the baseline at half and double the steps too: what a difference is worth in tokens
     margin: float | None = None  # practical margin in nats/token; null: 2 % more tokens, or else the A/A arm's spread
-    track: Literal["as-published", "tuned"] = "as-published"
+    track: Literal["as-published", "tuned", "balanced"] = "as-published"
     tune_seeds: int = 2
     backend: str = "grouped"
     precision: Literal["float32", "bfloat16"] = "float32"

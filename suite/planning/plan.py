@@ -16,7 +16,7 @@ from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
 from suite.errors import UsageError
 from suite.planning import tune
-from suite.planning.config import AA_SEEDS, AA_SUFFIX, HORIZONS, TUNED, ArmEntry, Suite
+from suite.planning.config import AA_SEEDS, AA_SUFFIX, CHOSEN, HORIZONS, ArmEntry, Suite
 from suite.planning.trials import Cell, Trial, digest
 from suite.storage.files import alone, read_json, write_json
 from suite.storage.trial import TrialFolder
@@ -80,8 +80,8 @@ def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def board_name(suite: Suite) -> str:
-    """The two tracks of a suite are two boards."""
-    return f"{suite.suite}{TUNED}" if suite.track == "tuned" else suite.suite
+    """Each track of a suite is a board of its own."""
+    return f"{suite.suite}-{suite.track}" if suite.track in CHOSEN else suite.suite
 
 
 def facts(cls: type[Strategy]) -> dict[str, Any]:
@@ -154,10 +154,10 @@ def make_plan(
         only_arms, only_tasks, seeds: the part; empty means all. A name in `only_arms` that the suite does not list
             but that is a known strategy is added with its defaults.
         plugins: strategy name → file it was loaded from.
-        home: where a tuned track finds what tuning chose.
+        home: where the tuned and the balanced track find what tuning chose.
     """
-    if suite.track == "tuned" and home is None:
-        raise UsageError("track: tuned needs a home, where tuning wrote its choice")
+    if suite.track in CHOSEN and home is None:
+        raise UsageError(f"track: {suite.track} needs a home, where tuning wrote its choice")
     backends.get(suite.backend)
     device = resolve_device(suite.device)
     arms = choose_arms(suite, only_arms)
@@ -180,8 +180,8 @@ def make_plan(
         cells: list[tuple[str, Cell, int]] = []
         for arm in arms:
             arm_task = tasks.load(entry.task, {**entry.set, **arm.task, **(task_settings or {})}) if arm.task else task
-            if suite.track == "tuned" and home is not None:
-                arm = arm.model_copy(update={"set": {**arm.set, **tune.tuned_settings(home, suite, arm, entry.task)}})
+            if suite.track in CHOSEN and home is not None:
+                arm = arm.model_copy(update={"set": {**arm.set, **tune.chosen_settings(home, suite, arm, entry.task)}})
             cell = make_cell(suite, arm, arm_task, device, plugins or {})
             cells.append((arm.name, cell, 0))
             if aa and arm.name == suite.baseline:
@@ -198,6 +198,8 @@ def make_plan(
     if len(entries) > 1:  # seeds outermost: a suite cut short has whole pairs on every task
         order = {seed: index for index, seed in enumerate(seed_list)}
         trials.sort(key=lambda trial: order[trial.seed])
+    if suite.track == "balanced" and home is not None:
+        arms = [tune.noted(home, suite, arm, [entry.task for entry in entries]) for arm in arms]
     return Plan(suite, trials, manifest(suite, arms, described, trials, aa, horizons))
 
 
@@ -259,7 +261,7 @@ def manifest(
     for arm in arms:
         cls = strategy_registry.get(arm.strategy)
         settings = strategy_registry.config_dict(strategy_registry.make_config(cls, arm.set))
-        if suite.track == "tuned" and cls.knob is not None:  # one value per task
+        if suite.track in CHOSEN and cls.knob is not None:  # one value per task
             parameter = cls.knob.parameter
             values = {task["name"]: ran[arm.name, task["name"]][parameter] for task in described}
             settings[parameter] = values if len(set(values.values())) > 1 else next(iter(values.values()))

@@ -1,12 +1,14 @@
-"""The tuned track: every strategy's one knob over its own grid, equal budgets, seeds that no board ever reports.
+"""The tuned and the balanced track: every strategy's one knob over its own grid, equal budgets, seeds no board reports.
 
 A tuning run is an ordinary suite with an arm per grid value. What it chose is written down with all the losses it
-chose from, and the tuned track of the same suite reads it.
+chose from, and these tracks of the same suite read it. *Tuned* takes the value with the lowest loss; *balanced* the one
+with the lowest loss among those whose MaxVio on late training batches stays under 1 on every seed, and where there is
+none, the one whose MaxVio is lowest, which its board says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import numpy as np
 
 from strategies import registry
 from suite.errors import UsageError
-from suite.planning.config import TUNE_SEEDS, TUNED, ArmEntry, Suite, parse
+from suite.planning.config import CHOSEN, TUNE_SEEDS, ArmEntry, Suite, parse
 from suite.planning.trials import Trial
 from suite.storage.files import now, read_json, write_json
 from suite.storage.trial import TrialFolder
 
 SEPARATOR = "@"
+BALANCED_BELOW = 1.0  # MaxVio: no expert gets twice its share
 
 
 def tuning_suite(suite: Suite) -> Suite:
@@ -62,19 +65,21 @@ def path(home: Path, suite: str) -> Path:
 
 
 def choice_behind(home: Path, board: str) -> Path | None:
-    """The file of the choice that a board rests on: None unless the board is of the tuned track."""
-    return path(home, board.removesuffix(TUNED)) if board.endswith(TUNED) else None
+    """The file of the choice that a board rests on: None unless tuning set its knobs."""
+    track = next((track for track in CHOSEN if board.endswith(f"-{track}")), None)
+    return path(home, board.removesuffix(f"-{track}")) if track else None
 
 
 def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
-    """For each arm and task the grid value with the lowest mean held-out loss; a value that diverged is out.
+    """For each arm and task the tuned and the balanced value of its grid; a value that diverged is out.
 
-    Written to `tuning/<suite>.json` with every loss it chose from.
+    Written to `tuning/<suite>.json` with every loss and MaxVio it chose from.
 
     Raises:
         RuntimeError: a trial has no record yet.
     """
     losses: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    violations: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     for trial in trials:
         folder = TrialFolder(home / "trials" / trial.key)
         if not folder.done:
@@ -82,8 +87,10 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
                 f"tune: trial {trial.arm} on {trial.task}, seed {trial.seed} has no record; run tune again"
             )
         arm, _, value = trial.arm.rpartition(SEPARATOR)
-        loss = read_json(folder.record)["measures"]["val_loss"]
-        losses.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(loss)
+        measures = read_json(folder.record)["measures"]
+        late = (measures.get("max_vio_batch") or {}).get("tail_mean")
+        losses.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(measures["val_loss"])
+        violations.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(late)
     chosen: dict[str, Any] = {}
     for entry in suite.strategies:
         if entry.name not in losses:
@@ -99,10 +106,19 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
             }
             best = min(means, key=lambda v: means[v]) if means else None
             pick = next((v for v in knob.grid if f"{v:g}" == best), None)
+            late = violations[entry.name][task]
+            even, balanced = balanced_value(means, late)
+            even_pick = next((v for v in knob.grid if f"{v:g}" == even), None)
             chosen[entry.name]["tasks"][task] = {
                 "value": pick,
                 "losses": by_value,
                 "at_edge": pick in (knob.grid[0], knob.grid[-1]),
+                "max_vio": late,
+                "balanced": {
+                    "value": even_pick,
+                    "at_edge": even_pick in (knob.grid[0], knob.grid[-1]),
+                    "under_1": balanced,
+                },
             }
     file = path(home, suite.suite)
     before = read_json(file) if file.exists() else {}
@@ -122,8 +138,32 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     return result
 
 
-def tuned_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[str, Any]:
-    """What tuning chose for an arm on a task: {} for an arm without a knob.
+def balanced_value(means: Mapping[str, float], late: Mapping[str, Sequence[float | None]]) -> tuple[str | None, bool]:
+    """The grid value for the balanced track, and whether its MaxVio stays under 1 on every seed.
+
+    Args:
+        means: value → mean held-out loss, of values that did not diverge.
+        late: value → MaxVio of late training batches, seed by seed.
+    """
+    worst = {v: max(x for x in late[v] if x is not None) for v in means if late[v] and None not in late[v]}
+    under = [v for v in worst if worst[v] < BALANCED_BELOW]
+    if under:
+        return min(under, key=lambda v: means[v]), True
+    return (min(worst, key=lambda v: worst[v]) if worst else None), False
+
+
+def noted(home: Path, suite: Suite, arm: ArmEntry, tasks: Sequence[str]) -> ArmEntry:
+    """The arm with a note where no value of its grid stays balanced."""
+    chosen = read_json(path(home, suite.suite))["arms"].get(arm.name, {}).get("tasks", {})
+    uneven = [task for task in tasks if task in chosen and not chosen[task]["balanced"]["under_1"]]
+    if not uneven:
+        return arm
+    said = f"No value of its grid keeps MaxVio under 1 on {', '.join(uneven)}; the one with the lowest MaxVio is used."
+    return arm.model_copy(update={"note": " ".join(part for part in (arm.note, said) if part)})
+
+
+def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[str, Any]:
+    """What tuning chose for an arm on a task, on the suite's track: {} for an arm without a knob.
 
     Raises:
         UsageError: the suite was not tuned, or not for this arm and task.
@@ -133,13 +173,14 @@ def tuned_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[s
     file = path(home, suite.suite)
     if not file.exists():
         raise UsageError(
-            f"track: tuned needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
+            f"track: {suite.track} needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
         )
     choice = read_json(file)
     if choice["protocol_digest"] != suite.digest:
         raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
     entry = choice["arms"].get(arm.name, {})
-    value = entry.get("tasks", {}).get(task, {}).get("value")
+    choice = entry.get("tasks", {}).get(task, {})
+    value = (choice if suite.track == "tuned" else choice.get("balanced") or {}).get("value")
     if value is None:
         raise UsageError(
             f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
@@ -158,5 +199,8 @@ def as_text(result: dict[str, Any]) -> str:
                 for value, seen in choice["losses"].items()
             )
             edge = " (at the edge of its grid)" if choice["at_edge"] else ""
-            lines.append(f"  {task} · {arm}: {entry['parameter']} = {choice['value']}{edge}; {grid}")
+            even = choice.get("balanced") or {}
+            kept = "" if even.get("under_1") else " (no value keeps MaxVio under 1)"
+            picked = f"{choice['value']}{edge}, balanced {even.get('value')}{kept}"
+            lines.append(f"  {task} · {arm}: {entry['parameter']} = {picked}; {grid}")
     return "\n".join(lines)

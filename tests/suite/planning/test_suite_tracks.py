@@ -21,9 +21,9 @@ def call(*arguments, code=0):
     return result
 
 
-def fake_record(folder, loss):
+def fake_record(folder, loss, max_vio=0.5):
     folder.path.mkdir(parents=True, exist_ok=True)
-    write_json(folder.record, {"measures": {"val_loss": loss}})
+    write_json(folder.record, {"measures": {"val_loss": loss, "max_vio_batch": {"tail_mean": max_vio}}})
 
 
 def test_tuning_has_equal_budgets_and_seeds_no_board_reports(tiny_suite):
@@ -61,6 +61,40 @@ def test_the_lowest_mean_wins_and_a_divergence_is_out(tiny_suite, home):
     assert tuned.trials[0].definition["config"]["strategy"]["config"]["rate"] == 0.01
     assert tuned.manifest["suite"] == "tiny-tuned"
     assert tuned.manifest["arms"][0]["config"]["rate"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("violations", "value", "note"),
+    [
+        ({"0.01": (0.2, 1.1), "0.002": (0.9, 0.9)}, 0.002, None),  # 0.01 has the lowest loss, but not under 1 always
+        ({}, 0.01, None),
+        (
+            dict.fromkeys(("0.0005", "0.002", "0.005", "0.01"), (3.0, 3.0)) | {"0.02": (1.5, 2.0)},
+            0.02,
+            "keeps MaxVio under 1",
+        ),
+    ],
+)
+def test_balanced_is_the_lowest_loss_among_the_balanced(tiny_suite, home, violations, value, note):
+    content = tiny_suite | {"strategies": ["smebu"], "baseline": "smebu"}
+    suite = config.parse(content, "test")
+    tuning = plan.make_plan(tune.tuning_suite(suite))
+    losses = {"0.0005": 3.0, "0.002": 2.5, "0.005": 2.8, "0.01": 2.0, "0.02": 4.0}
+    seen: dict[str, int] = {}
+    for trial in tuning.trials:
+        at = trial.arm.split("@")[1]
+        index = seen.setdefault(at, 0)
+        fake_record(tuning.folder(home, trial), losses[at], violations.get(at, (0.5, 0.5))[index])
+        seen[at] += 1
+    tune.choose(suite, tuning.trials, home)
+    made = plan.make_plan(config.parse(content | {"track": "balanced"}, "test"), home=home)
+    assert made.trials[0].definition["config"]["strategy"]["config"]["rate"] == value
+    assert made.manifest["suite"] == "tiny-balanced"
+    assert made.manifest["track"] == "balanced"
+    assert (note is None and made.manifest["arms"][0]["note"] is None) or note in made.manifest["arms"][0]["note"]
+    assert tune.choice_behind(home, "tiny-balanced") == tune.path(home, "tiny")
+    tuned = plan.make_plan(config.parse(content | {"track": "tuned"}, "test"), home=home)
+    assert tuned.trials[0].definition["config"]["strategy"]["config"]["rate"] == 0.01
 
 
 def test_tuning_task_by_task_or_arm_by_arm_keeps_what_was_chosen_before(tiny_suite, home):
