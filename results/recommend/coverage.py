@@ -149,7 +149,7 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
                     )
                 )
                 say(f"tau, {seeds} seeds, {spread:g}, {relation:g}: {share:.1%}")
-    head = (
+    columns = (
         "seeds",
         "spread of true effects / noise",
         "correlation of true effects",
@@ -157,7 +157,7 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
         "mean true τ",
         "mean interval",
     )
-    return "\n".join([*lines, *table(head, rows), "", *TAU_READING, ""])
+    return "\n".join([*lines, *table(columns, rows), "", *TAU_READING, ""])
 
 
 SETS_READING = """\
