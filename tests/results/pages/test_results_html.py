@@ -276,7 +276,7 @@ def publish(folder: Path, home: Path, **options: Any) -> None:
 
 def test_boards_set_aside_are_marked_superseded_even_alone(tmp_path: Path) -> None:
     published = tmp_path / "published"
-    publish(published / "older", tmp_path / "1", seeds=2, curves=False)
+    publish(published / "protocol-1" / "old", tmp_path / "1", seeds=2, curves=False)
     assert "protocol 2 trains differently" in site.write_index(published).read_text(encoding="utf-8")
     text = (published / "README.md").read_text(encoding="utf-8")
     assert "**superseded**, kept as what it was · [whole board](protocol-1/old/leaderboard.md)" in text
