@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick test test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
+.PHONY: quick submissions test test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -28,6 +28,9 @@ $(MEGABLOCKS): $(STAMP)
 	  && $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation $(SOURCES) \
 	  || echo 'MegaBlocks cannot be installed here: its tests will be skipped, and say so'
 	touch $@
+
+submissions: $(STAMP) ## check the published boards: what a change adds under results/ is a stranger's until checked
+	$(BIN)/equipoise verify results/published
 
 test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
 	$(BIN)/python -m pytest

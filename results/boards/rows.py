@@ -51,6 +51,7 @@ def row(
         "config": arm.get("config", {}),
         "terms": arm.get("terms", {}),
         "note": " ".join(note for note in notes if note) or None,
+        "submitted": [{name: entry[name] for name in ("by", "when")} for entry in arm.get("submitted") or []] or None,
         "rank": None,
         "n_seeds": len(finished),
         "diverged": _count(outcomes, "diverged"),

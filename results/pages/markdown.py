@@ -232,4 +232,5 @@ def named(row: Mapping[str, Any]) -> str:
         for mark, said in (("not causal in training", row["causal"] is False), ("variable FLOPs", row["variable_k"]))
         if said
     ]
+    marks += [f"by {entry['by']}, {entry['when']}" for entry in row.get("submitted") or []]
     return str(row["title"]) + (f" ({', '.join(marks)})" if marks else "")

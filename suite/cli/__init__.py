@@ -31,6 +31,9 @@ VERBS = {  # verb → the file it is in; files are imported only when one of the
     "report": "reporting",
     "claims": "reporting",
     "sync": "reporting",
+    "pack": "submissions",
+    "verify": "submissions",
+    "merge": "submissions",
 }
 
 HELP = """Which load-balancing strategy should your Mixture-of-Experts model use?

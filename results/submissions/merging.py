@@ -1,0 +1,225 @@
+"""How a checked submission joins a board: whose rows stand, which give way, and when the two do not go together.
+
+A board shows one kind of hardware. A submission from another kind makes a board of its own; one from the same kind
+joins the board that is there, if the trials they have in common came out alike. What is on the board stays: a
+submission adds arms, and seeds that were missing. Only an entry by the same submitter gives way to a newer one, and
+stays readable under `superseded`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.records import load_record
+from results.statistics.estimates import mean_interval
+from results.submissions.contents import Submission, Trial
+
+CONDITIONS = ("protocol_version", "protocol_digest", "baseline", "control", "margin", "track", "aa_arm")
+
+
+class Apart(ValueError):
+    """The submission does not go together with the board; the message says why."""
+
+
+@dataclass
+class Merged:
+    """What is to be written."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    added: list[str] = field(default_factory=list)  # keys of trials that the board did not have
+    superseded: list[str] = field(default_factory=list)  # arms that gave way
+    remarks: list[str] = field(default_factory=list)
+
+
+def place(published: Path, board: str, hardware: str) -> Path:
+    """Where the board of that name on that hardware is, or will be."""
+    first = published / board
+    if not (first / "leaderboard.json").exists() or _label(first) in (hardware, None):
+        return first
+    return published / f"{board}@{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}"
+
+
+def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, when: str) -> Merged:
+    """Join a submission that `verify` found nothing against with the board it belongs to. Writes nothing.
+
+    Args:
+        when: the day, as 2026-01-31.
+
+    Raises:
+        Apart: it cannot be joined.
+    """
+    theirs = submission.manifest
+    records = {
+        key: trial.record for key, trial in trials.items() if trial.record is not None and key in _cells_by_key(theirs)
+    }
+    label = next(iter(records.values()))["provenance"]["hardware"]["label"]
+    folder = place(published, theirs["suite"], label)
+    mark = {"by": submission.head["by"], "when": when, "archive": submission.digest[:16]}
+    if not (folder / "manifest.json").exists():
+        manifest = copy.deepcopy(theirs)
+        _mark(manifest, {key: mark for key in records})
+        return Merged(folder, manifest, added=sorted(records))
+    ours = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    _check_conditions(ours, theirs, folder.name)
+    merged = Merged(folder, ours)
+    gone = _give_way(merged, theirs, mark)
+    _compare_shared(merged, theirs, records)
+    marks = _marks(ours)
+    arms = {arm["arm"] for arm in ours["arms"]}
+    ours["arms"] += [copy.deepcopy(arm) for arm in theirs["arms"] if arm["arm"] not in arms]
+    tasks = {task["name"] for task in ours["tasks"]}
+    ours["tasks"] += [task for task in theirs["tasks"] if task["name"] not in tasks]
+    cells = {(cell["arm"], cell["task"], cell["seed"]): cell for cell in [*theirs["trials"], *ours["trials"]]}
+    ours["trials"] = list(cells.values())
+    for key in sorted(records):
+        if not (folder / "trials" / key / "record.json").exists():
+            merged.added.append(key)
+            marks[key] = mark
+    if not merged.added:
+        raise Apart(f"{folder.name}: has every trial of the submission already")
+    for name in ("aa_arm", "twin", "horizons"):
+        ours[name] = ours.get(name) or theirs.get(name)
+    merged.superseded = gone
+    _mark(ours, marks)
+    return merged
+
+
+def _label(folder: Path) -> str | None:
+    return json.loads((folder / "leaderboard.json").read_text(encoding="utf-8")).get("hardware")
+
+
+def _cells_by_key(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {cell["trial_key"]: cell for cell in manifest["trials"]}
+
+
+def _check_conditions(ours: Mapping[str, Any], theirs: Mapping[str, Any], board: str) -> None:
+    for name in CONDITIONS:
+        if ours.get(name) != theirs.get(name):
+            raise Apart(f"{board}: {name}: the board has {ours.get(name)!r}, the submission {theirs.get(name)!r}")
+    tasks = {task["name"]: task for task in ours["tasks"]}
+    for task in theirs["tasks"]:
+        if tasks.get(task["name"], task) != task:
+            raise Apart(f"{board}: task {task['name']} has changed since the board was made")
+
+
+def _give_way(merged: Merged, theirs: Mapping[str, Any], mark: Mapping[str, Any]) -> list[str]:
+    """Move arms that the submission has anew, in other settings or of other code, to `superseded`."""
+    ours = merged.manifest
+    keys = {(cell["arm"], cell["task"], cell["seed"]): cell["trial_key"] for cell in theirs["trials"]}
+    gone = []
+    for arm in list(ours["arms"]):
+        cells = [cell for cell in ours["trials"] if cell["arm"] == arm["arm"]]
+        places = [(cell["arm"], cell["task"], cell["seed"]) for cell in cells]
+        if all(
+            keys.get(where, cell["trial_key"]) == cell["trial_key"] for where, cell in zip(places, cells, strict=True)
+        ):
+            continue
+        before = arm.get("submitted") or []
+        if not before:
+            raise Apart(
+                f"{merged.folder.name}: arm {arm['arm']!r}: the board's trials are of another version of its code; the "
+                "board has to be made anew before anything is compared with it"
+            )
+        if {entry["by"] for entry in before} != {mark["by"]}:
+            raise Apart(
+                f"{merged.folder.name}: arm {arm['arm']!r} is {before[0]['by']}'s; expected an arm of another name"
+            )
+        _supersede(ours, arm, cells, mark["when"])
+        gone.append(arm["arm"])
+    return gone
+
+
+def _supersede(manifest: dict[str, Any], arm: dict[str, Any], cells: Sequence[Mapping[str, Any]], when: str) -> None:
+    past = manifest.setdefault("superseded", {"arms": [], "trials": []})
+    name = f"{arm['arm']} until {when}"
+    count = sum(entry["arm"].startswith(name) for entry in past["arms"])
+    name += f" ({count + 1})" if count else ""
+    past["arms"].append({**arm, "arm": name, "title": f"{arm['title']} until {when}", "superseded": when})
+    past["trials"] += [{**cell, "arm": name} for cell in cells]
+    manifest["arms"].remove(arm)
+    manifest["trials"] = [cell for cell in manifest["trials"] if cell not in cells]
+
+
+def _compare_shared(merged: Merged, theirs: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> None:
+    """Trials that both have must have come out alike: that is what lets the others stand side by side."""
+    folder = merged.folder / "trials"
+    arms = {(cell["arm"], cell["task"]) for cell in theirs["trials"]}
+    for arm, task in sorted(arms):
+        cells = [cell for cell in theirs["trials"] if (cell["arm"], cell["task"]) == (arm, task)]
+        shared = [cell["trial_key"] for cell in cells if (folder / cell["trial_key"] / "record.json").exists()]
+        if not shared:
+            if arm == theirs["baseline"]:
+                raise Apart(f"{merged.folder.name}: no trial of {arm} on {task} is in both; nothing ties them together")
+            continue
+        there = {key: load_record(folder / key) for key in shared}
+        losses = [record["measures"]["val_loss"] for record in there.values()]
+        room = _room([loss for loss in losses if loss is not None])
+        for key in shared:
+            _compare(merged, f"{arm} on {task}", there[key], records[key], room)
+
+
+def _compare(merged: Merged, where: str, ours: dict[str, Any], theirs: dict[str, Any], room: float) -> None:
+    label, other = (record["provenance"]["hardware"]["label"] for record in (ours, theirs))
+    one, two = ours["measures"]["val_loss"], theirs["measures"]["val_loss"]
+    if label != other:
+        raise Apart(f"{merged.folder.name}: {where}: made on {label}, the submission's on {other}")
+    if one == two:
+        return
+    both = f"{where}, seed {ours['config']['seed']}: {two} in the submission, {one} on the board"
+    if one is None or two is None or abs(one - two) > room:
+        raise Apart(
+            f"{merged.folder.name}: {both}, further apart than the board's own seeds allow ({room:.3g}): the same "
+            "trial came out differently"
+        )
+    merged.remarks.append(f"{both}; within the spread of its seeds, and the board's stays")
+
+
+def _room(losses: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of a row's mean loss."""
+    _, low, high = mean_interval(list(losses))
+    return math.inf if low is None or high is None else (high - low) / 2
+
+
+def _marks(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """key → who submitted it, as the arms of a board say."""
+    return {
+        key: {name: entry[name] for name in ("by", "when", "archive")}
+        for arm in manifest["arms"]
+        for entry in arm.get("submitted") or []
+        for key in entry["trials"]
+    }
+
+
+def _mark(manifest: dict[str, Any], marks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write on each arm who submitted which of its trials."""
+    for arm in manifest["arms"]:
+        entries: dict[str, dict[str, Any]] = {}
+        for cell in manifest["trials"]:
+            mark = marks.get(cell["trial_key"])
+            if cell["arm"] == arm["arm"] and mark is not None:
+                entries.setdefault(mark["archive"], {**mark, "trials": []})["trials"].append(cell["trial_key"])
+        arm.pop("submitted", None)
+        if entries:
+            arm["submitted"] = sorted(entries.values(), key=lambda entry: (entry["when"], entry["archive"]))
+
+
+def past_manifest(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The manifest of what gave way, with the baseline it was and is compared with; None where nothing has."""
+    past = manifest.get("superseded")
+    if not past:
+        return None
+    kept = (manifest["baseline"], manifest.get("aa_arm"))
+    return {name: value for name, value in manifest.items() if name != "superseded"} | {
+        "title": f"{manifest['title']}: superseded entries",
+        **{"control": None, "twin": None, "horizons": None},
+        "arms": [arm for arm in manifest["arms"] if arm["arm"] in kept] + past["arms"],
+        "trials": [cell for cell in manifest["trials"] if cell["arm"] in kept] + past["trials"],
+    }

@@ -1,0 +1,83 @@
+"""What this version expects of a submission: a suite's own plan, in the words in which submissions are checked."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.submissions.expected import Expected
+from strategies import registry
+from suite.errors import UsageError
+from suite.planning import library, tune
+from suite.planning.config import CHOSEN, Suite
+from suite.planning.plan import facts, make_plan
+from suite.storage.files import write_json
+from suite.training.measures import noise_floor
+from suite.words import nearest
+
+TUNING = "-tuning"
+
+
+def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[str] = ()) -> Expected:
+    """The suite behind a board's name.
+
+    Args:
+        name: as manifests have it: a suite's, a track's of it, or its tuning's.
+        choice: what tuning chose, for a track that rests on a choice.
+        files: suites' files beside those that come with Equipoise.
+
+    Raises:
+        UsageError: there is no such suite, or the choice does not fit it.
+    """
+    suite = suite_of(name, files)
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        if suite.track != "as-published":
+            if choice is None:
+                raise UsageError(f"{name}: its settings were chosen by tuning; expected choice.json")
+            path = tune.path(home, suite.suite)
+            path.parent.mkdir(parents=True)
+            write_json(path, dict(choice))
+        plan = make_plan(suite, home=home)
+    cells = {(trial.arm, trial.task): trial.cell for trial in plan.trials}
+    built_in = {n: cls for n, cls in registry.available().items() if cls.__module__.startswith("strategies.")}
+    return Expected(
+        manifest=plan.manifest,
+        seeds=suite.seed_list,
+        configs={place: cell.config for place, cell in cells.items()},
+        facts={n: facts(cls) for n, cls in built_in.items()},
+        floors={task: floors(cell.task.rung) for (_, task), cell in cells.items()},
+    )
+
+
+def floors(rung: Any) -> dict[str, float]:
+    """MaxVio that chance alone gives on a rung's batch and on its held-out text."""
+    top_k = min(rung.top_k, rung.experts)
+    return {
+        "batch": noise_floor(rung.tokens_per_step, rung.experts, top_k),
+        "global": noise_floor(rung.eval_sequences * rung.sequence_length, rung.experts, top_k),
+    }
+
+
+def suite_of(name: str, files: Sequence[str] = ()) -> Suite:
+    """The suite, on the track or as the tuning that the name says.
+
+    Raises:
+        UsageError: there is none.
+    """
+    known = [library.load(source) for source in (*files, *library.names())]
+    for suite in known:
+        if name == suite.suite:
+            return suite
+        for track in CHOSEN:
+            if name == f"{suite.suite}-{track}":
+                return suite.model_copy(update={"track": track})
+        if name == f"{suite.suite}{TUNING}":
+            return tune.tuning_suite(suite)
+    names = [suite.suite for suite in known]
+    raise UsageError(
+        f"{name!r} does not come with Equipoise{nearest(name, names)}; expected one of {', '.join(names)}, or a file "
+        "named with --suite"
+    )

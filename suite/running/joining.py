@@ -1,0 +1,141 @@
+"""Writing a merged submission into the folder of published boards, and training its trials again."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import tasks
+from results.records.thinning import thin_curves
+from results.statistics.estimates import mean_interval
+from results.submissions.contents import Trial
+from results.submissions.merging import Merged
+from results.submissions.verify import Report
+from strategies import registry
+from suite.running import reproduce
+from suite.running.attempt import run_trial
+from suite.running.submitting import comes_along
+from suite.storage.files import read_json, write_json
+
+
+def write(merged: Merged, report: Report) -> None:
+    """The manifest, and records and curves of the trials that are new, plug-ins as text, and what tuning chose."""
+    assert report.submission is not None
+    folder = merged.folder
+    for key in merged.added:
+        trial = report.trials[key]
+        place = folder / "trials" / key
+        place.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        (place / "record.json").write_text(f"{text}\n", encoding="utf-8")  # without white space, as boards have them
+        with tempfile.TemporaryDirectory() as scratch:
+            write_curves(Path(scratch) / "curves.parquet", trial)
+            thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
+    for name, text in report.submission.plugins.items():
+        path = folder / "plugins" / f"{name}.py.txt"  # a text: nothing imports it
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    if report.submission.choice is not None:
+        path = folder / "tuning.json"
+        write_json(path, joined_choice(read_json(path) if path.exists() else None, report.submission.choice))
+    write_json(folder / "manifest.json", merged.manifest)
+
+
+def joined_choice(ours: dict[str, Any] | None, theirs: dict[str, Any]) -> dict[str, Any]:
+    """What tuning chose for all arms of a board; for those on the board it stays."""
+    if ours is None or ours.get("protocol_digest") != theirs.get("protocol_digest"):
+        return theirs
+    return {**ours, "arms": {**theirs["arms"], **ours["arms"]}}
+
+
+def write_curves(path: Path, trial: Trial) -> None:
+    """Curves as trials keep them."""
+    assert trial.curves is not None
+    columns = {
+        name: pa.array(values.astype(np.int64) if name in ("step", "tokens") else values, from_pandas=True)
+        for name, values in trial.curves.items()
+    }
+    pq.write_table(pa.table(columns), path, compression="zstd")
+
+
+def candidates(report: Report, trusted: bool) -> list[str]:
+    """The trials that may be trained again: those of rules that come along, and with trust all."""
+    return [
+        key
+        for key, trial in sorted(report.trials.items())
+        if trial.record is not None and (trusted or comes_along(trial.record["config"]["strategy"]["name"]))
+    ]
+
+
+def rerun(
+    report: Report, key: str, home: Path, say: Callable[[str], None], watch: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train one trial again: *identical*, *within the spread* of its arm's seeds, or *different*.
+
+    A plug-in's text is run for that: whoever calls has been shown it.
+    """
+    assert report.submission is not None
+    record = report.trials[key].record
+    assert record is not None
+    name = record["config"]["strategy"]["name"]
+    if name in report.submission.plugins:
+        file = home / "submissions" / report.submission.digest[:16] / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(report.submission.plugins[name], encoding="utf-8")
+        registry.load_plugin(file)
+    folder = reproduce.prepare(record, home)
+    tasks.prepare(tasks.Task.model_validate(record["task"]), home / "cache", say)
+    run_trial(folder.path, home / "cache", watch)
+    _, low, high = mean_interval(_losses(report, key))
+    answer = reproduce.judge(record, read_json(folder.record), {"val_loss": {"ci_low": low, "ci_high": high}})
+    return answer | {"trial": where(report, key), "trial_key": key}
+
+
+def _losses(report: Report, key: str) -> list[float]:
+    """Held-out losses of all seeds of a trial's arm and task."""
+    arm, task, _ = _place(report, key)
+    found = []
+    for other in report.trials:
+        record = report.trials[other].record
+        if (
+            record is not None
+            and _place(report, other)[:2] == (arm, task)
+            and record["measures"]["val_loss"] is not None
+        ):
+            found.append(record["measures"]["val_loss"])
+    return found
+
+
+def where(report: Report, key: str) -> str:
+    """A trial in words."""
+    return "/".join(map(str, _place(report, key)))
+
+
+def _place(report: Report, key: str) -> tuple[str, str, int]:
+    assert report.submission is not None
+    for manifest in report.submission.manifests.values():
+        for cell in manifest["trials"]:
+            if cell["trial_key"] == key:
+                return cell["arm"], cell["task"], cell["seed"]
+    raise KeyError(key)
+
+
+def draw(keys: list[str], count: int) -> list[str]:
+    """Which to train again: not for the submitter to know beforehand."""
+    return random.SystemRandom().sample(keys, min(count, len(keys)))
+
+
+def shown(text: str) -> str:
+    """A stranger's program as a terminal may show it: what is invisible or steers the terminal is spelt out."""
+    return "".join(
+        character if character in "\n\t" or character.isprintable() else f"\\u{ord(character):04x}"
+        for character in text
+    )

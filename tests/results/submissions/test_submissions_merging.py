@@ -1,0 +1,211 @@
+"""Which submissions join which boards, and what stays of those that give way."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+
+from results.submissions import merging
+from results.submissions.contents import Submission, Trial
+
+LABEL = "CPU · AMD EPYC · 2 cores"
+ARM = {"strategy": "x", "config": {}, "terms": {}}
+
+
+def manifest(arms, seeds=(0, 1), suffix=""):
+    """A manifest of these arms; a trial's key is spelt from its cell and the suffix."""
+    cells = [
+        {"arm": arm, "task": "t", "seed": seed, "trial_key": f"{arm}{seed}" + (suffix if arm not in ("base",) else "")}
+        for arm in arms
+        for seed in seeds
+    ]
+    return {
+        "schema": 1,
+        "suite": "tiny",
+        "title": "tiny",
+        "protocol_version": "2",
+        "protocol_digest": "d",
+        "baseline": "base",
+        "control": None,
+        "margin": None,
+        "track": "as-published",
+        "aa_arm": None,
+        "tasks": [{"name": "t", "tokens": 10}],
+        "arms": [{**ARM, "arm": arm, "title": arm} for arm in arms],
+        "trials": cells,
+    }
+
+
+def record(key, loss, label=LABEL):
+    return {
+        "schema": 1,
+        "trial_key": key,
+        "config": {"strategy": ARM | {"name": "x"}, "task": {"name": "t"}, "seed": 0},
+        "provenance": {"hardware": {"label": label}},
+        "status": "finished",
+        "measures": {
+            "steps": 1,
+            "tokens": 10,
+            "val_loss": loss,
+            "max_vio_global": None,
+            "max_vio_batch": None,
+            "overflow": None,
+            "dead_experts": None,
+        },
+        "timing": {"train_seconds": 1.0, "tokens_per_second": 1.0, "step_ms": {}},
+    }
+
+
+def submission(content, by="Ada", digest="a" * 64):
+    return Submission({"by": by, "board": "tiny"}, {"tiny": content}, None, {}, [], digest)
+
+
+def trials(content, loss=4.0, label=LABEL):
+    return {
+        cell["trial_key"]: Trial(cell["trial_key"], record(cell["trial_key"], loss + 0.1 * cell["seed"], label))
+        for cell in content["trials"]
+    }
+
+
+@pytest.fixture
+def board(tmp_path):
+    """A published board with a baseline and one arm of Equipoise's own."""
+    publish(tmp_path / "tiny", manifest(["base", "own"]))
+    return tmp_path
+
+
+def publish(folder, content, label=LABEL):
+    for key, trial in trials(content, label=label).items():
+        (folder / "trials" / key).mkdir(parents=True, exist_ok=True)
+        (folder / "trials" / key / "record.json").write_text(json.dumps(trial.record))
+    (folder / "manifest.json").write_text(json.dumps(content))
+    (folder / "leaderboard.json").write_text(json.dumps({"hardware": label}))
+
+
+def join(board, content, by="Ada", when="2026-01-31", digest="a" * 64, **made):
+    merged = merging.merge(submission(content, by, digest), trials(content, **made), board, when)
+    held = trials(content, **made)
+    for key in merged.added:
+        (merged.folder / "trials" / key).mkdir(parents=True, exist_ok=True)
+        (merged.folder / "trials" / key / "record.json").write_text(json.dumps(held[key].record))
+    (merged.folder / "manifest.json").write_text(json.dumps(merged.manifest))
+    (merged.folder / "leaderboard.json").write_text(json.dumps({"hardware": made.get("label", LABEL)}))
+    return merged
+
+
+def arms(merged):
+    return {arm["arm"]: arm for arm in merged.manifest["arms"]}
+
+
+def test_a_strangers_arm_joins_with_who_and_when(board):
+    merged = join(board, manifest(["base", "strange"]))
+    assert merged.folder == board / "tiny"
+    assert merged.added == ["strange0", "strange1"]
+    assert list(arms(merged)) == ["base", "own", "strange"]
+    mark = {"by": "Ada", "when": "2026-01-31", "archive": "a" * 16, "trials": ["strange0", "strange1"]}
+    assert arms(merged)["strange"]["submitted"] == [mark]
+    assert "submitted" not in arms(merged)["base"]  # the board's own records stand
+    assert len(merged.manifest["trials"]) == 6
+
+
+def test_other_hardware_makes_a_board_of_its_own(board):
+    merged = join(board, manifest(["base", "strange"]), label="NVIDIA H100 80GB HBM3")
+    assert merged.folder == board / "tiny@nvidia-h100-80gb-hbm3"
+    assert merged.added == ["base0", "base1", "strange0", "strange1"]
+    assert arms(merged)["base"]["submitted"][0]["by"] == "Ada"
+    again = join(board, manifest(["base", "other"]), label="NVIDIA H100 80GB HBM3")
+    assert again.folder == merged.folder
+    assert again.added == ["other0", "other1"]
+    assert json.loads((board / "tiny" / "manifest.json").read_text()) == manifest(["base", "own"])
+
+
+def test_the_first_board_of_a_suite_takes_the_suites_name(tmp_path):
+    assert join(tmp_path, manifest(["base"]), label="NVIDIA H100").folder == tmp_path / "tiny"
+
+
+def test_a_baseline_that_came_out_differently_is_refused(board):
+    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9\.0 in the submission, 4\.0 on the board, further"):
+        join(board, manifest(["base", "strange"]), loss=9.0)
+
+
+def test_a_baseline_within_the_spread_is_remarked(board):
+    merged = join(board, manifest(["base", "strange"]), loss=4.001)
+    assert len(merged.remarks) == 2
+    assert "within the spread of its seeds, and the board's stays" in merged.remarks[0]
+
+
+def test_a_submission_without_a_common_trial_is_refused(board):
+    with pytest.raises(merging.Apart, match="no trial of base on t is in both; nothing ties them together"):
+        join(board, manifest(["base", "strange"], seeds=(7, 8)))
+
+
+def test_nothing_new_is_refused(board):
+    with pytest.raises(merging.Apart, match="has every trial of the submission already"):
+        join(board, manifest(["base", "own"]))
+
+
+@pytest.mark.parametrize("field", ["protocol_version", "protocol_digest", "margin", "baseline", "track", "control"])
+def test_other_conditions_are_refused(board, field):
+    content = manifest(["base", "strange"])
+    content[field] = "other"
+    with pytest.raises(merging.Apart, match=f"tiny: {field}: the board has"):
+        join(board, content)
+
+
+def test_a_task_that_changed_is_refused(board):
+    content = manifest(["base", "strange"])
+    content["tasks"][0]["tokens"] = 11
+    with pytest.raises(merging.Apart, match="task t has changed since the board was made"):
+        join(board, content)
+
+
+def test_missing_seeds_are_added_to_an_arm_of_the_board(board):
+    merged = join(board, manifest(["base", "own"], seeds=(0, 1, 2)))
+    assert merged.added == ["base2", "own2"]
+    assert arms(merged)["own"]["submitted"] == [
+        {"by": "Ada", "when": "2026-01-31", "archive": "a" * 16, "trials": ["own2"]}
+    ]
+
+
+def test_a_boards_own_arm_does_not_give_way(board):
+    with pytest.raises(merging.Apart, match="arm 'own': the board's trials are of another version of its code"):
+        join(board, manifest(["base", "own"], suffix="-new"))
+
+
+def test_an_entry_of_another_submitter_does_not_give_way(board):
+    join(board, manifest(["base", "strange"]))
+    with pytest.raises(merging.Apart, match="arm 'strange' is Ada's; expected an arm of another name"):
+        join(board, manifest(["base", "strange"], suffix="-new"), by="Eve")
+
+
+def test_a_newer_entry_of_the_same_submitter_takes_the_place_and_the_older_one_stays_readable(board):
+    join(board, manifest(["base", "strange"]))
+    merged = join(board, manifest(["base", "strange"], suffix="-new"), when="2026-02-01", digest="b" * 64)
+    assert merged.superseded == ["strange"]
+    assert arms(merged)["strange"]["submitted"][0]["when"] == "2026-02-01"
+    live = {cell["trial_key"] for cell in merged.manifest["trials"]}
+    assert {"strange0-new", "strange1-new"} <= live
+    assert "strange0" not in live
+    third = join(board, manifest(["base", "strange"], suffix="-newer"), when="2026-02-01", digest="c" * 64)
+    past = merging.past_manifest(third.manifest)
+    assert [arm["arm"] for arm in past["arms"]] == ["base", "strange until 2026-02-01", "strange until 2026-02-01 (2)"]
+    assert {cell["trial_key"] for cell in past["trials"]} == {
+        *("base0", "base1", "strange0", "strange1", "strange0-new", "strange1-new")
+    }
+    assert past["arms"][1]["submitted"][0]["when"] == "2026-01-31"  # as it was, who and when
+    for key in ("strange0", "strange1"):
+        assert (board / "tiny" / "trials" / key / "record.json").exists()
+
+
+def test_a_board_with_nothing_superseded_has_no_past(board):
+    assert merging.past_manifest(manifest(["base"])) is None
+
+
+def test_merging_changes_neither_the_submission_nor_the_board_on_disk(board):
+    content = manifest(["base", "strange"])
+    before, kept = (board / "tiny" / "manifest.json").read_text(), copy.deepcopy(content)
+    merging.merge(submission(content), trials(content), board, "2026-01-31")
+    assert (board / "tiny" / "manifest.json").read_text() == before
+    assert content == kept

@@ -1,0 +1,188 @@
+"""`pack`, `verify`, `merge` as a stranger and a maintainer type them: from a home to a row on a copy of a board."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from suite.cli import main
+
+RULE = '''
+from strategies import BiasStrategy
+
+
+class Strange(BiasStrategy):
+    """A sign rule of a stranger."""
+
+    name = "strange"
+    title = "A stranger's rule"
+
+    def step(self, violation_E):
+        return 0.02 * violation_E.sign()
+'''
+
+
+def call(*words, code=0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, (words, result.output, result.exception)
+    return result.output
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    """Trials of a fraction of a second are trained here instead of in worker processes, which take longer to start."""
+    from suite.running.attempt import run_trial
+    from suite.running.runner import Outcome, Runner
+
+    def run(runner):
+        outcome = Outcome()
+        for trial in runner.plan.trials:
+            folder = runner.plan.write_trial(runner.home, trial)
+            (outcome.reused if folder.done else outcome.finished).append(trial.key)
+            run_trial(folder.path, runner.home / "cache")
+        return outcome
+
+    monkeypatch.setattr(Runner, "run", run)
+
+
+@pytest.fixture
+def boards(tiny_suite, tmp_path, monkeypatch):
+    """A suite's file, a home in which it ran, and its published board."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "publisher"))
+    tiny_suite["strategies"] = ["none", "aux_loss"]
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call("run", "tiny.yaml", "--tracking", "none")
+    call("report", "tiny", "--publish", "boards", "--tracking", "none")
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "stranger"))
+    return tmp_path / "boards"
+
+
+def test_from_a_rule_to_its_row(boards):
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    said = call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
+    assert "tiny.tar.gz: in order: tiny by Ada Lovelace, 2 arms on zipf-nano, 2 seeds" in said
+
+    assert "tiny.tar.gz: in order" in call("verify", "tiny.tar.gz", "--suite", "tiny.yaml")
+    answers = json.loads(call("verify", "tiny.tar.gz", "--suite", "tiny.yaml", "--json"))
+    assert answers[0]["violations"] == []
+    said = call("verify", "tiny.tar.gz", code=1)
+    assert "tiny.tar.gz: suite: 'tiny' does not come with Equipoise; expected one of" in said
+
+    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", "--date", "2026-01-31")
+    assert "2 trials joined tiny" in said
+    board = json.loads((boards / "tiny" / "leaderboard.json").read_text())
+    rows = {row["arm"]: row for row in board["rows"]}
+    assert set(rows) == {"none", "aux_loss", "strange"}
+    assert rows["strange"]["submitted"] == [{"by": "Ada Lovelace", "when": "2026-01-31"}]
+    assert rows["strange"]["n_seeds"] == rows["strange"]["delta_loss"]["n"] == 2
+    assert rows["aux_loss"]["submitted"] is None
+    assert "A stranger's rule (by Ada Lovelace, 2026-01-31)" in (boards / "tiny" / "leaderboard.md").read_text()
+    assert (boards / "tiny" / "plugins" / "strange.py.txt").read_text() == RULE
+    assert "A stranger's rule" in (boards / "README.md").read_text()
+    assert "boards: in order: boards and claims of 6 trials" in call("verify", "boards")
+
+    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", code=1)
+    assert "has every trial of the submission already" in said
+
+    Path("strange.py").write_text(RULE.replace("0.02", "0.03"))
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
+    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", "--date", "2026-02-01")
+    assert "2 trials joined tiny; strange superseded" in said
+    past = (boards / "tiny" / "superseded.md").read_text()
+    assert "A stranger's rule until 2026-02-01 (by Ada Lovelace, 2026-01-31)" in past
+    assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
+    assert len(list((boards / "tiny" / "trials").iterdir())) == 8
+    call("verify", "boards")
+
+
+def test_the_page_works_as_written(boards, monkeypatch):
+    """docs/submissions.md, its commands run in order on a suite of seconds and a copy of its published board."""
+    page = (Path(__file__).parents[3] / "docs" / "submissions.md").read_text()
+    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    Path("my_rule.py").write_text(RULE.replace('"strange"', '"my_rule"'))
+    for line in block.splitlines():
+        words = ["tiny.yaml" if word == "quick" else word for word in shlex.split(line)[1:]]
+        words = ["tiny.tar.gz" if word == "quick.tar.gz" else word for word in words]
+        words += {"run": [], "merge": ["--into", "boards", "--suite", "tiny.yaml"]}.get(
+            words[0], ["--suite", "tiny.yaml"]
+        )
+        call(*words)
+    assert "A stranger's rule (by Ada Lovelace, " in (boards / "tiny" / "leaderboard.md").read_text()
+
+
+def test_trained_again(boards, monkeypatch, tmp_path):
+    Path("strange.py").write_text(RULE)
+    call(
+        "run",
+        "tiny.yaml",
+        "--plugin",
+        "strange.py",
+        "--strategies",
+        "aux_loss,strange",
+        "--seeds",
+        "1",
+        "--tracking",
+        "none",
+    )
+    call("pack", "tiny.yaml", "--by", "Ada", "--seeds", "1", "--strategies", "strange")
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "maintainer"))
+    from strategies.registry import lookup
+
+    lookup._plugins.clear()
+    said = call("verify", "tiny.tar.gz", "--suite", "tiny.yaml", "--rerun", "9")
+    assert "strange: not trained again without --trust-plugin" in said
+    assert re.search(r"aux_loss/zipf-nano/0: identical: held-out loss", said)
+    assert "strange/zipf-nano/0" not in said
+    said = call("verify", "tiny.tar.gz", "--suite", "tiny.yaml", "--rerun", "9", "--trust-plugin")
+    assert "plugins/strange.py of tiny.tar.gz, which is run now" in said
+    assert "return 0.02 * violation_E.sign()" in said
+    assert "strange/zipf-nano/0: identical" in said
+
+
+def test_a_board_cut_short(boards):
+    call("run", "tiny.yaml", "--tracking", "none", "--seeds", "1")
+    Path("stranger/suites/tiny.json").write_text(Path("publisher/suites/tiny.json").read_text())  # planned: 2 seeds
+    said = call("pack", "tiny.yaml", "--by", "Ada", code=2)
+    assert "2 of 4 trials have no record" in said
+    assert "`--seeds 1` packs those that are whole" in said
+    assert "1 seeds" in call("pack", "tiny", "--by", "Ada", "--seeds", "1", "--suite", "tiny.yaml")
+
+
+def test_a_tampered_archive_is_neither_in_order_nor_merged(boards):
+    import gzip
+
+    call("run", "tiny.yaml", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada")
+    content = gzip.decompress(Path("tiny.tar.gz").read_bytes()).replace(b'"by": "Ada"', b'"by": "<i>"')
+    Path("bad.tar.gz").write_bytes(gzip.compress(content))
+    assert "bad.tar.gz: submission.json: by: '<i>': holds markup" in call(
+        "verify", "bad.tar.gz", "--suite", "tiny.yaml", code=1
+    )
+    before = sorted(path.stat().st_mtime_ns for path in boards.rglob("*"))
+    call("merge", "bad.tar.gz", "--into", "boards", "--suite", "tiny.yaml", code=1)
+    assert before == sorted(path.stat().st_mtime_ns for path in boards.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pack", "quick", "--by", "Ada"], "has not been run under"),
+        (["pack", "tiny.yaml"], "Missing option '--by'"),
+        (["verify", "nowhere.tar.gz"], "nowhere.tar.gz: there is no such archive"),
+        (["merge", "tiny.yaml", "--date", "soon"], "--date: 'soon'; expected a day such as 2026-01-31"),
+    ],
+)
+def test_usage(words, said, tiny_suite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    assert said in call(*words, code=2)
