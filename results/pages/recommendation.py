@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
-from results.plots import svg
 from results.plots.picture import Picture
 from results.recommend import evidence, wording
 from results.recommend.advise import advice
@@ -46,7 +45,7 @@ class Recommendation:
     def write_figure(self, published: Path) -> None:
         file, picture = published / FIGURE, self.picture
         if picture:
-            file.write_text(svg.standalone(picture.svg), encoding="utf-8")
+            file.write_text(picture.svg, encoding="utf-8")
         else:
             file.unlink(missing_ok=True)
 

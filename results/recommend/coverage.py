@@ -122,7 +122,7 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
                     (law, str(seeds), f"{name} ({step:g})", *(f"{s:.1%}" for s in shares[:3]), f"{shares[3]:.1f}")
                 )
                 say(f"{law}, {seeds} seeds, {name}: {shares[0]:.1%}")
-    head = (
+    head: tuple[str, ...] = (
         "noise",
         "seeds",
         "differences",

@@ -35,7 +35,7 @@ def behind_the_best(answers: Sequence[Answer], name: str = "recommendation") -> 
         + "."
     )
     figure = _draw(series, titles)
-    return picture(name, "Behind the best", caption, spoken(said), figure)
+    return picture(name, "Behind the best", caption, spoken(said), figure, {})
 
 
 @themed
