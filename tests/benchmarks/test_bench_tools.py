@@ -19,6 +19,7 @@ import torch
 import trainings
 from synthetic_records import write_suite
 
+from results.statistics.machine import DEFAULT
 from suite.cli.reporting import write_report
 from suite.planning import config, plan
 from suite.storage.journal import Journal
@@ -50,7 +51,8 @@ def test_report_over_1000_records(benchmark: Any, tmp_path: Path) -> None:
     """All forms of a leaderboard from synthetic records with curves; without --benchmark-enable, from 21."""
     seeds = 143 if benchmark.enabled else 3  # of seven arms, one of them the A/A arm
     manifest, trials = write_suite(tmp_path, seeds=seeds)
-    board = benchmark.pedantic(write_report, (manifest, trials.parent, tmp_path / "report", None), rounds=3)
+    arguments = (manifest, trials.parent, tmp_path / "report", None, DEFAULT)
+    board = benchmark.pedantic(write_report, arguments, rounds=3)
     assert len(manifest["trials"]) == 7 * seeds
     assert json.loads((tmp_path / "report" / "leaderboard.json").read_text())["suite"] == board["suite"]
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000

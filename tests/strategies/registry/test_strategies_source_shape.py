@@ -15,12 +15,12 @@ def test_code_as_text_by_hand():
     either = f"BoolOp(op=Or(), values=[{minus}, Constant(value=1.5)])"
     body = f"[Return(value={either})]"
     expected = f"Module(body=[FunctionDef(name='f', args=arguments(args=[{argument}]), body={body})])"
-    assert source._shape(tree) == expected
+    assert source.shape(tree) == expected
 
 
 def test_an_f_string_with_quotes_is_its_parts():
     """Where ast.unparse of Python 3.11 and 3.12 choose different quotes."""
-    found = source._shape(ast.parse('f"{x!r}: it\'s {y}"', mode="eval").body)
+    found = source.shape(ast.parse('f"{x!r}: it\'s {y}"', mode="eval").body)
     x = "FormattedValue(value=Name(id='x', ctx=Load()), conversion=114)"
     y = "FormattedValue(value=Name(id='y', ctx=Load()), conversion=-1)"
     assert found == f'JoinedStr(values=[{x}, Constant(value=": it\'s "), {y}])'
