@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-HOTTEST, COOLING, COLDEST = 0.3, 0.2, 1e-5  # temperatures, in units of the scores' spread
+HOTTEST, COOLING, COLDEST = 0.3, 0.2, 1e-7  # temperatures, in units of the scores' spread
 SAMPLE = 16  # tokens per expert that are looked at while the temperature is high
 SAMPLED_EXCESS, EXCESS = 0.2, 0.01  # share of tokens too many at their favourites that is good enough
 TOLERANCE = 0.01  # the same of the softened loads, at each temperature

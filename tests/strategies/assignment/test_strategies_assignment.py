@@ -195,8 +195,7 @@ class TestPrices:
         values_TE = make_scores(shape, tokens, experts).double()
         price_E = balancing_prices(values_TE, torch.full((experts,), tokens / experts))
         load_E = (values_TE - price_E).argmax(dim=1).bincount(minlength=experts)
-        # 2.6 % were seen where the scores' float32 products round otherwise
-        assert float((load_E - tokens / experts).clamp(min=0).sum()) <= 0.03 * tokens
+        assert float((load_E - tokens / experts).clamp(min=0).sum()) <= 0.02 * tokens
 
     def test_autocast_does_not_reach_them(self) -> None:
         values_TE, capacity_E = make_scores("low rank", 512, 16).double(), torch.full((16,), 32.0)
