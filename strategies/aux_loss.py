@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from strategies.families.learned import TopKStrategy
-from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, RouteContext, Routing
 from strategies.framework.router import count, probabilities
 from strategies.framework.terms import sequence_balance
 
@@ -32,6 +32,7 @@ class AuxLoss(TopKStrategy):
     name = "aux_loss"
     title = "Aux loss"
     paper = Paper("Fedus et al., Switch Transformers", 2021, "arXiv:2101.03961")
+    published = Published("softmax", True)  # Switch and GShard
     knob = Knob("coefficient", (1e-3, 3e-3, 1e-2, 3e-2, 1e-1))
     auxiliary = ("balance",)
     balances = Balances(max_vio=0.3, steps=100)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from strategies.assignment import balanced_assignment
-from strategies.framework.contract import Balances, LayerSpec, Paper, RouteContext, Routing, Strategy
+from strategies.framework.contract import Balances, LayerSpec, Paper, Published, RouteContext, Routing, Strategy
 from strategies.framework.router import LinearRouter, RouterInit, choose, gates, score
 
 
@@ -31,6 +31,7 @@ class Base(Strategy):
     name = "base"
     title = "BASE"
     paper = Paper("Lewis et al., BASE Layers: Simplifying Training of Large, Sparse Models", 2021, "arXiv:2103.16716")
+    published = Published("sigmoid", False)
     causal = False
     balances = Balances(max_vio=0.01, steps=1)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from strategies.families.threshold import ThresholdStrategy
-from strategies.framework.contract import Balances, Knob, Paper, RouteContext, Routing
+from strategies.framework.contract import Balances, Knob, Paper, Published, RouteContext, Routing
 from strategies.framework.router import choose, gates, score
 
 
@@ -27,6 +27,7 @@ class ExpertChoice(ThresholdStrategy):
     name = "expert_choice"
     title = "Expert choice"
     paper = Paper("Zhou et al., Mixture-of-Experts with Expert Choice Routing", 2022, "arXiv:2202.09368")
+    published = Published("softmax", False)  # section 3
     causal = False
     knob = Knob("ema", (0.0, 0.5, 0.9, 0.97, 0.99))  # not c: it changes the FLOPs
     balances = Balances(max_vio=0.01, steps=1)

@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from strategies.families.biased import BiasStrategy
-from strategies.framework.contract import Knob, Paper
+from strategies.framework.contract import Knob, Paper, Published
 
 
 class ProportionalBias(BiasStrategy):
@@ -27,6 +27,7 @@ class ProportionalBias(BiasStrategy):
     paper = Paper(
         "Wang et al., Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts", 2024, "arXiv:2408.15664"
     )
+    published = Published("sigmoid", True)
     knob = Knob("rate", (1e-4, 1e-3, 1e-2, 3e-2, 1e-1))
 
     @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from strategies.families.biased import BiasedSelection
-from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, RouteContext, Routing
 from strategies.framework.histogram import histogram, quantile
 from strategies.framework.router import gates, score
 
@@ -30,6 +30,7 @@ class Quantile(BiasedSelection):
     name = "quantile"
     title = "Quantile balancing"
     paper = Paper("Moonshot AI, Kimi K3 technical report, section 2.3.3", 2026, "kexue.fm/archives/11619")
+    published = Published("sigmoid", True)
     knob = Knob("ema", (0.0, 0.5, 0.75, 0.9, 0.95))
     balances = Balances(max_vio=0.3, steps=100)
 

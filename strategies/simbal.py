@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strategies.families.learned import TopKStrategy
-from strategies.framework.contract import Knob, Paper, RouteContext, Routing, Waived
+from strategies.framework.contract import Knob, Paper, Published, RouteContext, Routing, Waived
 
 
 class SimBal(TopKStrategy):
@@ -26,6 +26,7 @@ class SimBal(TopKStrategy):
     paper = Paper(
         "Omi et al., Load Balancing Mixture of Experts with Similarity Preserving Routers", 2025, "arXiv:2506.14038"
     )
+    published = Published("softmax")
     knob = Knob("coefficient", (1e-3, 1e-2, 3e-2, 1e-1, 1.0))
     auxiliary = ("orthogonality",)
     balances = Waived("spreads the router's vectors, not the load")

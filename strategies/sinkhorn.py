@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strategies.families.learned import TopKStrategy
-from strategies.framework.contract import Balances, Knob, Paper, RouteContext, Routing
+from strategies.framework.contract import Balances, Knob, Paper, Published, RouteContext, Routing
 from strategies.framework.router import choose, gates, score
 
 EPSILON = 1e-8  # Megatron's
@@ -23,12 +23,13 @@ class Sinkhorn(TopKStrategy):
     The iteration (S-BASE, as in Megatron's `sinkhorn`) gives every token the mass 1/T and every expert the mass 1/E
     over the micro-batch of one process, without gradient. Training is therefore not causal, and inference routes
     otherwise. The plan is balanced, its top-k only roughly so. Gates come from the layer's score function, as for every
-    strategy (Megatron: sigmoid for K = 1, else softmax).
+    strategy (Megatron: sigmoid for K = 1, else softmax, not normalised).
     """
 
     name = "sinkhorn"
     title = "Sinkhorn"
     paper = Paper("Clark et al., Unified Scaling Laws for Routed Language Models", 2022, "arXiv:2202.01169")
+    published = Published("softmax", False, score_of_one="sigmoid")  # Megatron's
     causal = False
     knob = Knob("temperature", (0.03, 0.1, 0.3, 1.0, 3.0))
     balances = Balances(max_vio=0.5, steps=1)

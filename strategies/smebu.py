@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from strategies.families.biased import BiasStrategy
-from strategies.framework.contract import Knob, LayerSpec, Paper
+from strategies.framework.contract import Knob, LayerSpec, Paper, Published
 
 
 class Smebu(BiasStrategy):
@@ -19,6 +19,7 @@ class Smebu(BiasStrategy):
     name = "smebu"
     title = "SMEBU"
     paper = Paper("Arcee AI, Trinity Large technical report", 2026, "arXiv:2602.17004")
+    published = Published("sigmoid", True)
     knob = Knob("rate", (5e-4, 2e-3, 5e-3, 1e-2, 2e-2))
 
     @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, RouteContext, Routing, Strategy
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, RouteContext, Routing, Strategy
 from strategies.framework.router import LinearRouter, RouterInit, choose, count, gates, score
 
 
@@ -33,6 +33,7 @@ class StableMoE(Strategy):
     name = "stable_moe"
     title = "StableMoE"
     paper = Paper("Dai et al., StableMoE: Stable Routing Strategy for Mixture of Experts", 2022, "arXiv:2204.08396")
+    published = Published("sigmoid", False)
     knob = Knob("balance", (0.03, 0.1, 0.3, 1.0, 3.0))
     auxiliary = ("balance", "distillation")
     balances = Balances(max_vio=0.5, steps=500)

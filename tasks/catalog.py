@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -58,12 +58,15 @@ def rungs() -> dict[str, Rung]:
     return {name: derive(name, given) for name, given in _read("rungs.yaml").items()}
 
 
-def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
+def load(
+    name: str, overrides: Mapping[str, Any] | None = None, defaults: Callable[[int], Mapping[str, Any]] | None = None
+) -> Task:
     """A task by name.
 
     Args:
         name: `<kind>-<rung>`, one of `names()`.
         overrides: dotted keys under `rung.` and `corpus.`; `corpus.kind` starts a corpus of that kind afresh.
+        defaults: fields of the rung, given its number of experts per token, where neither it nor the kind states them.
 
     Raises:
         ValueError: an unknown name or key, a wrong type or sizes that do not go together, in one line.
@@ -89,7 +92,7 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
             corpus = _set(corpus, key, rest, value)
         else:
             raise ValueError(f"{key}: unknown key (value {value!r}); expected rung.… or corpus.…{_hint(key)}")
-    task = Task(name=name, title=entry["title"], corpus=_corpus(corpus), rung=_rung(rung_name, entry, stated))
+    task = Task(name=name, title=entry["title"], corpus=_corpus(corpus), rung=_rung(rung_name, entry, stated, defaults))
     least = task.corpus.least_vocabulary
     if task.rung.vocab_size < least:
         raise ValueError(
@@ -98,7 +101,12 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Task:
     return task
 
 
-def _rung(name: str, entry: Mapping[str, Any], stated: Mapping[str, Any]) -> Rung:
+def _rung(
+    name: str,
+    entry: Mapping[str, Any],
+    stated: Mapping[str, Any],
+    defaults: Callable[[int], Mapping[str, Any]] | None,
+) -> Rung:
     """The rung of a kind's task, with what the user stated."""
     at = {
         key.removeprefix("rung."): v for key, v in entry.get("at", {}).get(name, {}).items() if key.startswith("rung.")
@@ -108,6 +116,8 @@ def _rung(name: str, entry: Mapping[str, Any], stated: Mapping[str, Any]) -> Run
         given.pop("steps", None)
     given |= stated
     plain = derive(name, given)
+    if defaults:
+        given = {**defaults(plain.top_k), **given}
     for field, factor in entry.get("scale", {}).items():
         if field not in stated:
             value = getattr(plain, field)

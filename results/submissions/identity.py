@@ -36,6 +36,7 @@ def check_identity(
         if wanted is None:
             return  # the task itself is not the suite's, which was said
         yield from _own_strategy(config["strategy"], arm)
+        wanted = {**wanted, "task": _own_scores(wanted["task"], config["task"])}
     elif config["strategy"] != wanted["strategy"]:
         yield from _differences("config.strategy", config["strategy"], wanted["strategy"])
     for name in sorted((config.keys() | wanted.keys()) - {"strategy", "seed", "device"}):
@@ -59,6 +60,15 @@ def _own_strategy(strategy: Mapping[str, Any], arm: Mapping[str, Any]) -> Iterat
         yield f"config.strategy.name: {strategy['name']!r:.60}; the arm's is {arm['strategy']!r:.60}"
     yield from _differences("config.strategy.config", strategy["config"], arm.get("config"))
     yield from _differences("config.strategy.terms", strategy["terms"], arm.get("terms"))
+
+
+def _own_scores(baseline: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The baseline's task with the scores and gates of a strategy of the submission's own: its class states them."""
+    shown = own.get("rung")
+    stated = (
+        {name: shown[name] for name in ("score", "normalize_gates") if name in shown} if isinstance(shown, dict) else {}
+    )
+    return {**baseline, "rung": {**baseline["rung"], **stated}}
 
 
 def _task(record: Mapping[str, Any], task: Mapping[str, Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
-from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Routing, Strategy, Waived
+from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, Routing, Strategy, Waived
 from strategies.framework.interface import Score
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
@@ -24,6 +24,7 @@ FACTS: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "title": str,
     "paper": (Paper, type(None)),
+    "published": Published,
     "causal": bool,
     "knob": (Knob, type(None)),
     "has_router": bool,

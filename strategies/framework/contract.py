@@ -24,7 +24,17 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from strategies.framework.interface import Balances, Knob, LayerSpec, Paper, Reset, RouteContext, Routing, Waived
+from strategies.framework.interface import (
+    Balances,
+    Knob,
+    LayerSpec,
+    Paper,
+    Published,
+    Reset,
+    RouteContext,
+    Routing,
+    Waived,
+)
 from strategies.framework.terms import build_terms
 
 
@@ -34,6 +44,7 @@ class Strategy(nn.Module):
     name: ClassVar[str]  # how suites and the command line call it
     title: ClassVar[str]  # how tables and figures call it
     paper: ClassVar[Paper | None] = None
+    published: ClassVar[Published] = Published()  # how its source makes scores and gates
     causal: ClassVar[bool] = True  # training-time routing of a token uses no other token of the batch
     knob: ClassVar[Knob | None] = None
     has_router: ClassVar[bool] = True  # `Routing.logits_TE` and `.scores_TE` are there (auxiliary terms need them)

@@ -110,6 +110,24 @@ class Paper:
 
 
 @dataclass(frozen=True)
+class Published:
+    """The score function and the gates of the source's own routers. None: it does not say, or has none.
+
+    A trial's layer is built so unless its suite, its rung or `--set` states the field itself.
+    """
+
+    score: Score | None = None
+    normalize_gates: bool | None = None
+    score_of_one: Score | None = None  # with one expert per token, where that differs
+
+    def stated(self, top_k: int) -> dict[str, Score | bool]:
+        """The fields of a rung that the source settles."""
+        score = self.score_of_one if top_k == 1 and self.score_of_one else self.score
+        said = {"score": score, "normalize_gates": self.normalize_gates}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True)
 class Knob:
     """The one parameter that is tuned, and the grid it is tuned over (five values, the same number for everybody)."""
 

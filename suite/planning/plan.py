@@ -21,7 +21,7 @@ from suite.planning.trials import Cell, Trial, digest
 from suite.storage.files import alone, read_json, write_json
 from suite.storage.trial import TrialFolder
 from suite.words import nearest
-from tasks import Task
+from tasks import Rung, Task
 
 
 @dataclass(frozen=True)
@@ -171,15 +171,17 @@ def make_plan(
         )
     seed_list = list(dict.fromkeys(seeds)) or suite.seed_list
     trials: list[Trial] = []
-    described: list[dict[str, Any]] = []
+    plain: list[Task] = []
     aa = suite.aa and any(arm.name == suite.baseline for arm in arms)
     horizons = suite.horizons and any(arm.name == suite.baseline for arm in arms)
     for entry in entries:
         task = tasks.load(entry.task, {**entry.set, **(task_settings or {})})
-        described.append(describe_task(task))
+        plain.append(task)
         cells: list[tuple[str, Cell, int]] = []
         for arm in arms:
-            arm_task = tasks.load(entry.task, {**entry.set, **arm.task, **(task_settings or {})}) if arm.task else task
+            published = strategy_registry.get(arm.strategy).published.stated
+            own = {**entry.set, **arm.task, **(task_settings or {})}
+            arm_task = tasks.load(entry.task, own, published)
             if suite.track in CHOSEN and home is not None:
                 arm = arm.model_copy(update={"set": {**arm.set, **tune.chosen_settings(home, suite, arm, entry.task)}})
             cell = make_cell(suite, arm, arm_task, device, plugins or {})
@@ -188,9 +190,8 @@ def make_plan(
                 cells.append((arm.name + AA_SUFFIX, cell, AA_SEEDS))
             if horizons and arm.name == suite.baseline:
                 for name, factor in HORIZONS.items():
-                    longer = {**entry.set, **arm.task, **(task_settings or {})}
-                    longer["rung.steps"] = max(1, round(factor * arm_task.rung.steps))
-                    other = make_cell(suite, arm, tasks.load(entry.task, longer), device, plugins or {})
+                    longer = {**own, "rung.steps": max(1, round(factor * arm_task.rung.steps))}
+                    other = make_cell(suite, arm, tasks.load(entry.task, longer, published), device, plugins or {})
                     cells.append((f"{arm.name}-{name}", other, 0))
         for index, seed in enumerate(seed_list):
             for name, cell, offset in interleaved(cells, index):
@@ -200,7 +201,7 @@ def make_plan(
         trials.sort(key=lambda trial: order[trial.seed])
     if suite.track == "balanced" and home is not None:
         arms = [tune.noted(home, suite, arm, [entry.task for entry in entries]) for arm in arms]
-    return Plan(suite, trials, manifest(suite, arms, described, trials, aa, horizons))
+    return Plan(suite, trials, manifest(suite, arms, plain, trials, aa, horizons))
 
 
 def interleaved(cells: list[Any], index: int) -> list[Any]:
@@ -250,13 +251,15 @@ def describe_task(task: Task) -> dict[str, Any]:
 def manifest(
     suite: Suite,
     arms: Iterable[ArmEntry],
-    described: list[dict[str, Any]],
+    plain: Iterable[Task],
     trials: list[Trial],
     aa: bool,
     horizons: bool,
 ) -> dict[str, Any]:
     """What ties trials to a suite (docs/formats.md)."""
     rows = []
+    described = [describe_task(task) for task in plain]
+    rungs = {task.name: task.rung for task in plain}
     ran = {(trial.arm, trial.task): trial.cell.config["strategy"]["config"] for trial in trials}
     for arm in arms:
         cls = strategy_registry.get(arm.strategy)
@@ -273,7 +276,7 @@ def manifest(
                 "config": settings,
                 "terms": arm.terms,
                 "task": arm.task,
-                "note": arm.note,
+                "note": " ".join(part for part in (arm.note, _scores(arm, rungs, trials)) if part) or None,
             }
         )
         base = rows[-1]
@@ -303,6 +306,17 @@ def manifest(
         "arms": rows,
         "trials": [{"arm": t.arm, "task": t.task, "seed": t.seed, "trial_key": t.key} for t in trials],
     }
+
+
+def _scores(arm: ArmEntry, plain: Mapping[str, Rung], trials: Iterable[Trial]) -> str | None:
+    """How an arm's routers differ from the rung's own."""
+    own = {trial.task: trial.cell.task.rung for trial in trials if trial.arm == arm.name}
+    said = []
+    if any(rung.score != plain[task].score for task, rung in own.items()):
+        said.append(f"{' and '.join(sorted({rung.score for rung in own.values()}))} scores")
+    if any(rung.normalize_gates != plain[task].normalize_gates and rung.top_k > 1 for task, rung in own.items()):
+        said.append("gates as they are" if not next(iter(own.values())).normalize_gates else "normalised gates")
+    return f"Routers with {', '.join(said)}." if said else None
 
 
 def dense_twin(rows: Iterable[dict[str, Any]], trials: Iterable[Trial]) -> str | None:

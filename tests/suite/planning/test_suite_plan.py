@@ -212,3 +212,63 @@ def test_a_hundred_thousand_trials_are_planned_in_seconds(tiny_suite, home):
     summary = estimate.summarise(whole, home)
     assert summary["trials"] == 100_002
     assert time.process_time() - started < 5
+
+
+# What the sources say, by hand (docs/strategies.md): score, normalised gates; a rule not listed takes the rung's.
+PUBLISHED = {
+    "aux_loss": ("softmax", True),
+    "growing_sparsity": ("softmax", True),  # an auxiliary loss with something more
+    "expert_reset": ("softmax", True),
+    "simbal": ("softmax", None),
+    "sinkhorn": ("softmax", False),
+    "expert_choice": ("softmax", False),
+    "base": ("sigmoid", False),
+    "stable_moe": ("sigmoid", False),
+    "sign_bias": ("sigmoid", True),
+    "proportional_bias": ("sigmoid", True),
+    "smebu": ("sigmoid", True),
+    "quantile": ("sigmoid", True),
+}
+
+
+def rungs_of(made_plan):
+    return {trial.arm: trial.cell.task.rung for trial in made_plan.trials}
+
+
+def test_every_rule_runs_with_the_scores_of_its_source(tiny_suite):
+    names = [*PUBLISHED, "none", "dense", "hash", "bip", "expert_threshold", "remoe"]
+    base = tiny_suite | {"strategies": names, "baseline": "aux_loss", "aa": False}
+    for name, rung in rungs_of(made(base)).items():
+        score, normalize = PUBLISHED.get(name, (None, None))
+        assert (rung.score, rung.normalize_gates) == (score or "sigmoid", True if normalize is None else normalize), (
+            name
+        )
+
+
+def test_a_stated_score_goes_before_the_published_one(tiny_suite):
+    arms = ["aux_loss", {"strategy": "aux_loss", "arm": "other", "task": {"rung.score": "sigmoid"}}]
+    base = tiny_suite | {"strategies": arms, "baseline": "aux_loss", "aa": False}
+    assert {arm: rung.score for arm, rung in rungs_of(made(base)).items()} == {
+        "aux_loss": "softmax",
+        "other": "sigmoid",
+    }
+    set_by_hand = made(base | {"strategies": ["aux_loss"]}, task_settings={"rung.score": "sqrt_softplus"})
+    assert rungs_of(set_by_hand)["aux_loss"].score == "sqrt_softplus"
+    notes = {arm["arm"]: arm["note"] for arm in made(base).manifest["arms"]}
+    assert notes == {"aux_loss": "Routers with softmax scores.", "other": None}
+
+
+def test_with_one_expert_per_token_sinkhorn_takes_sigmoid_scores(tiny_suite):
+    base = tiny_suite | {"strategies": ["sinkhorn"], "baseline": "sinkhorn", "aa": False}
+    assert rungs_of(made(base, task_settings={"rung.top_k": 1}))["sinkhorn"].score == "sigmoid"
+
+
+def test_a_rung_that_states_its_score_keeps_it(tiny_suite):
+    base = tiny_suite | {
+        "strategies": ["sign_bias"],
+        "baseline": "sign_bias",
+        "aa": False,
+        "tasks": ["fineweb-large-olmoe-like"],
+    }
+    rung = rungs_of(made(base))["sign_bias"]
+    assert (rung.score, rung.normalize_gates) == ("softmax", False)
