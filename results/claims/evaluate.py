@@ -44,15 +44,17 @@ def evaluate(claim: Claim, records: Records | None = None) -> dict[str, Any]:
         "tested_at": claim.tested_at,
         "caveat": claim.caveat,
         "digest": claim.digest,
+        "registered": claim.registered.isoformat() if claim.registered else None,
+        "supersedes": claim.supersedes.model_dump() if claim.supersedes else None,
     }
     if claim.trials is None:
         return said | _conclusion("not testable here", claim.why or "", [], [])
     records = records if records is not None else Records([])
     used = [o for o in records if o.status in ("finished", "diverged")]
     figures = [
-        _figure(claim, rule, task.task, records, claim.trials.seeds)
-        for task in claim.trials.tasks
+        _figure(claim, rule, place, cells, records)
         for rule in claim.rules
+        for place, cells in rule.places(claim.trials.names).items()
     ]
     verdict = next(word for word in _WORST_FIRST if word in [figure["verdict"] for figure in figures])
     if not used:
@@ -72,8 +74,12 @@ def _conclusion(verdict: str, words: str, figures: list[dict[str, Any]], used: S
     }
 
 
-def _figure(claim: Claim, rule: Single, task: str, records: Records, planned: int) -> dict[str, Any]:
-    cells = {arm: records.cell(arm, task) for arm in rule.arms()}
+def _figure(
+    claim: Claim, rule: Single, place: str, where: Mapping[str, tuple[str, str]], records: Records
+) -> dict[str, Any]:
+    assert claim.trials is not None
+    planned = claim.trials.seeds
+    cells = {name: records.cell(arm, task) for name, (arm, task) in where.items()}
     trials: Mapping[str, Seeds] = {
         arm: {o.seed: Trial(record=o.record or {}, folder=records.folder(o)) for o in cell if o.status == "finished"}
         for arm, cell in cells.items()
@@ -83,7 +89,7 @@ def _figure(claim: Claim, rule: Single, task: str, records: Records, planned: in
     located = Located.of(list(values.values()), claim.parts) if len(values) > 1 else None
     verdict, words = _judge(rule, located, len(values), planned, diverged)
     return {
-        "task": task,
+        "task": place,
         "arms": rule.arms(),
         "kind": rule.model_dump()["kind"],
         "measure": rule.model_dump(by_alias=True).get("measure"),

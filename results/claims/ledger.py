@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -66,12 +67,25 @@ class TaskLine(_Strict):
     set: dict[str, Any] = Field(default_factory=dict)
 
 
+class Supersedes(_Strict):
+    """The registration that this one takes the place of; its verdict stays published with its protocol's boards."""
+
+    protocol: int = Field(ge=1)  # under which it was decided
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")  # of its file, as its verdict states it
+    why: str = Field(min_length=1)  # trials and rule are others now
+
+
 class Trials(_Strict):
     """The small suite that a claim brings."""
 
     strategies: list[Annotated[Arm, BeforeValidator(_bare_strategy)]] = Field(min_length=1)
     tasks: list[Annotated[TaskLine, BeforeValidator(_bare_task)]] = Field(min_length=1)
     seeds: int = Field(ge=MIN_SEEDS)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the tasks."""
+        return [line.task for line in self.tasks]
 
 
 class Claim(_Strict):
@@ -87,12 +101,16 @@ class Claim(_Strict):
     why: str | None = None  # it is not
     tested_at: str | None = None  # scale
     caveat: str | None = None
+    registered: date | None = None  # trials and rule were written down, if not with the ledger's first version
+    supersedes: Supersedes | None = None
     trials: Trials | None = None
     rule: Rule | None = None
     digest: str = ""  # of the file: what was written down before the trials ran
 
     @model_validator(mode="after")
     def _whole(self) -> Claim:
+        if self.supersedes and not self.registered:
+            raise ValueError("supersedes: expected `registered` beside it, the date of this registration")
         if not self.testable:
             if not self.why or self.trials or self.rule:
                 raise ValueError("testable: false; expected `why`, and neither `trials` nor `rule`")
@@ -104,6 +122,9 @@ class Claim(_Strict):
         for name in needed:
             if name not in names:
                 raise ValueError(f"rule: arm {name!r} is not among its trials{nearest(name, names)}")
+        for task in (task for rule in self.rules for cells in rule.places([]).values() for _, task in cells.values()):
+            if task not in self.trials.names:
+                raise ValueError(f"rule: task {task!r} is not among its trials{nearest(task, self.trials.names)}")
         idle = sorted(set(names) - set(needed))
         if idle or len(set(names)) < len(names):
             raise ValueError(
@@ -118,8 +139,8 @@ class Claim(_Strict):
 
     @property
     def parts(self) -> int:
-        """How many figures the claim rests on: rules × tasks."""
-        return len(self.rules) * len(self.trials.tasks) if self.trials else 0
+        """How many figures the claim rests on: one per rule and task, one per ladder of tasks."""
+        return sum(len(rule.places(self.trials.names)) for rule in self.rules) if self.trials else 0
 
 
 def load(path: Path) -> Claim:

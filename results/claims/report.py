@@ -35,6 +35,7 @@ def _one(verdict: Mapping[str, Any]) -> list[str]:
     lines += [f"- Measure: {cell(verdict['measure'])}"]
     lines += [f"- Tested at: {cell(verdict['tested_at'])}"] if verdict["tested_at"] else []
     lines += [f"- Caveat: {cell(verdict['caveat'])}"] if verdict["caveat"] else []
+    lines += [f"- Registered: {cell(registration(verdict))}"] if verdict.get("registered") else []
     if verdict["trial_keys"]:
         where = ", ".join(verdict["hardware"])
         lines += [f"- Trials: {len(verdict['trial_keys'])}, the newest of {verdict['date']}, on {cell(where)}"]
@@ -42,6 +43,17 @@ def _one(verdict: Mapping[str, Any]) -> list[str]:
         head = ("Task", "Rule", "Claimed", "Contradicted", "Found", "n", "Verdict")
         lines += ["", *table(head, [_figure(figure) for figure in verdict["figures"]])]
     return [*lines, ""]
+
+
+def registration(verdict: Mapping[str, Any]) -> str:
+    """When a claim's trials and rule were written down, and what registration they took the place of."""
+    old = verdict.get("supersedes")
+    if not old:
+        return str(verdict["registered"])
+    return (
+        f"{verdict['registered']}, in place of that of protocol {old['protocol']} (digest {old['digest'][:12]}; its verdict "
+        f"is in protocol-{old['protocol']}/claims.md). {old['why']}"
+    )
 
 
 def _figure(figure: Mapping[str, Any]) -> list[str]:

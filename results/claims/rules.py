@@ -4,6 +4,7 @@ difference   value of one arm minus value of another, within a seed
 ratio        value of one arm over value of another, within a seed; averaged as logarithms, so it must be positive
 level        value of one arm
 trend        slope of a value over arms that stand for a number, within a seed
+ladder       the same of one arm over tasks that stand for a number
 speedup      how much sooner one arm's held-out loss is down to another's final one, within a seed
 all          several rules that must all hold
 """
@@ -49,6 +50,10 @@ class Single(_Rule, ABC):
     @abstractmethod
     def arms(self) -> list[str]:
         """Names of the arms the rule needs."""
+
+    def places(self, tasks: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
+        """What each of its figures is called by (a task) → name in `values` → arm and task."""
+        return {task: {arm: (arm, task) for arm in self.arms()} for task in tasks}
 
     @abstractmethod
     def values(self, trials: Mapping[str, Seeds]) -> dict[int, float]:
@@ -124,16 +129,12 @@ class Level(Single):
         return {seed: value for seed, value in found.items() if value is not None}
 
 
-class Trend(Single):
-    """Least-squares slope per doubling (`log2`) or per unit (`linear`) of what the arms stand for."""
+class _Slope(Single):
+    """Least-squares slope per doubling (`log2`) or per unit (`linear`) of what the keys of `over` stand for."""
 
-    kind: Literal["trend"]
-    over: dict[str, float] = Field(min_length=3)  # arm → the number it stands for
+    over: dict[str, float] = Field(min_length=3)
     scale: Literal["log2", "linear"] = "log2"
     measure: Value
-
-    def arms(self) -> list[str]:
-        return list(self.over)
 
     def values(self, trials: Mapping[str, Seeds]) -> dict[int, float]:
         x = np.array([math.log2(x) if self.scale == "log2" else x for x in self.over.values()])
@@ -144,6 +145,28 @@ class Trend(Single):
             if None not in y and len({_hardware(trial) for trial in held}) == 1:
                 slopes[seed] = float(np.polyfit(x, np.array(y, dtype=float), 1)[0])
         return slopes
+
+
+class Trend(_Slope):
+    """Over arms."""
+
+    kind: Literal["trend"]
+
+    def arms(self) -> list[str]:
+        return list(self.over)
+
+
+class Ladder(_Slope):
+    """Of one arm over tasks: one figure for all of them."""
+
+    kind: Literal["ladder"]
+    of: str
+
+    def arms(self) -> list[str]:
+        return [self.of]
+
+    def places(self, tasks: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
+        return {" … ".join((next(iter(self.over)), list(self.over)[-1])): {task: (self.of, task) for task in self.over}}
 
 
 class Speedup(_Logarithmic):
@@ -202,7 +225,7 @@ def _hardware(trial: Trial) -> str:
     return str(trial.record["provenance"]["hardware"]["label"])
 
 
-_Kinds = Difference | Ratio | Level | Trend | Speedup
+_Kinds = Difference | Ratio | Level | Trend | Ladder | Speedup
 
 
 class All(_Rule):
