@@ -24,6 +24,9 @@ from tasks import Rung
 # Share of the peak of a matrix product that a whole training step reaches, where nothing was measured on this machine.
 ASSUMED_EFFICIENCY = {"cpu": 0.4, "cuda": 0.25}
 ASSUMED_GPU_FLOPS = 7.8e14  # dense bf16 peak of an H200, measured
+LAUNCH_SECONDS = (
+    5e-3  # a layer, there and back, with its share of the optimizer: a small rung's step on an H200 (docs/gpu.md)
+)
 OPTIMIZER_COPIES = 4  # weights, gradients and Adam's two moments, each in float32
 SD_GUESS = 0.005  # nats/token, of a paired difference, until records say better; printed as a guess
 
@@ -90,6 +93,12 @@ def training_flops(rung: Rung) -> float:
     return float(rung.flops_per_token) * rung.tokens
 
 
+def unmeasured_seconds(rung: Rung, peak: float, device: str) -> float:
+    """Seconds of a trial that nobody has run here: its FLOPs, or on a GPU what the host needs to launch its kernels."""
+    launching = rung.steps * rung.micro_batches * rung.layers * LAUNCH_SECONDS if device == "cuda" else 0.0
+    return max(training_flops(rung) / peak, launching)
+
+
 def memory(rung: Rung) -> float:
     """Bytes, roughly: optimizer state, and the activations of one micro-batch."""
     tokens = rung.tokens_per_step / rung.micro_batches
@@ -117,14 +126,17 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     measured = measured_seconds(plan, home, found)
     peak = (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
     flops_of: dict[str, float] = {}  # of the first arm; others may train for longer
+    guess_of: dict[str, float] = {}  # likewise
     flops: dict[str, float] = {}  # by cell
     for trial in unique.values():
         if trial.cell.digest not in flops:
             flops[trial.cell.digest] = training_flops(trial.cell.task.rung)
-        flops_of.setdefault(trial.task, flops[trial.cell.digest])
+        if trial.task not in flops_of:
+            flops_of[trial.task] = flops[trial.cell.digest]
+            guess_of[trial.task] = unmeasured_seconds(trial.cell.task.rung, peak, device)
     seconds_of: dict[str, list[float]] = defaultdict(list)
     for trial in left:
-        task_median = measured.get((trial.task, None), flops_of[trial.task] / peak)
+        task_median = measured.get((trial.task, None), guess_of[trial.task])
         length = flops[trial.cell.digest] / flops_of[trial.task]
         seconds_of[trial.task].append(measured.get((trial.task, trial.arm), length * task_median))
     seconds = sum(sum(values) for values in seconds_of.values())
@@ -133,7 +145,7 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     for description in plan.manifest["tasks"]:
         name = description["name"]
         number = len(seconds_of[name])
-        typical = measured.get((name, None), flops_of.get(name, 0.0) / peak)
+        typical = measured.get((name, None), guess_of.get(name, 0.0))
         one = sum(seconds_of[name]) / number if number else typical
         tasks.append(
             {
