@@ -24,9 +24,7 @@ from tasks import Rung
 # Share of the peak of a matrix product that a whole training step reaches, where nothing was measured on this machine.
 ASSUMED_EFFICIENCY = {"cpu": 0.4, "cuda": 0.25}
 ASSUMED_GPU_FLOPS = 7.8e14  # dense bf16 peak of an H200, measured
-LAUNCH_SECONDS = (
-    5e-3  # a layer, there and back, with its share of the optimizer: a small rung's step on an H200 (docs/gpu.md)
-)
+LAUNCH_SECONDS = 5e-3  # a layer of a step, its share of the optimizer included, by small rungs on an H200 (docs/gpu.md)
 OPTIMIZER_COPIES = 4  # weights, gradients and Adam's two moments, each in float32
 SD_GUESS = 0.005  # nats/token, of a paired difference, until records say better; printed as a guess
 
