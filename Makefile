@@ -32,8 +32,11 @@ $(MEGABLOCKS): $(STAMP)
 submissions: $(STAMP) ## check the published boards: what a change adds under results/ is a stranger's until checked
 	$(BIN)/equipoise verify results/published
 
+# Files share two processes, of one thread each; what waits for a scheduler goes by the clock, and has the machine to itself.
+TEST_JOBS ?= 2
 test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --ignore tests/slurm
+	$(BIN)/python -m pytest tests/slurm
 
 test-slow: $(STAMP) ## the long ones
 	$(BIN)/python -m pytest -m slow

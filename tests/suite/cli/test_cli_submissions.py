@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,15 +52,24 @@ def _in_this_process(monkeypatch):
     monkeypatch.setattr(Runner, "run", run)
 
 
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """What the first test publishes, for the others to copy."""
+    return tmp_path_factory.mktemp("published")
+
+
 @pytest.fixture
-def boards(tiny_suite, tmp_path, monkeypatch):
+def boards(published, tiny_suite, tmp_path, monkeypatch):
     """A suite's file, a home in which it ran, and its published board."""
+    if not (published / "boards").exists():
+        monkeypatch.chdir(published)
+        monkeypatch.setenv("EQUIPOISE_HOME", str(published / "publisher"))
+        tiny_suite["strategies"] = ["none", "aux_loss"]
+        Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+        call("run", "tiny.yaml", "--tracking", "none")
+        call("report", "tiny", "--publish", "boards", "--tracking", "none")
+    shutil.copytree(published, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "publisher"))
-    tiny_suite["strategies"] = ["none", "aux_loss"]
-    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
-    call("run", "tiny.yaml", "--tracking", "none")
-    call("report", "tiny", "--publish", "boards", "--tracking", "none")
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "stranger"))
     return tmp_path / "boards"
 

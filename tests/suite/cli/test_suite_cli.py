@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -144,17 +143,18 @@ def test_one_failing_arm_does_not_stop_the_others(suite_file, home, tmp_path):
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny_suite, tmp_path):
     """The main process is stopped while trials run; the second run ends with what an undisturbed one has."""
-    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 600, "rung.checkpoint_every": 20}
+    rarely = {"rung.eval_every": 100, "rung.probe_every": 100}  # what is asked is of checkpoints, not of evaluations
+    tiny_suite["tasks"][0]["set"] |= {"rung.steps": 300, "rung.checkpoint_every": 10, **rarely}
     tiny_suite |= {"seeds": 1, "strategies": ["aux_loss", "smebu"]}
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(tiny_suite))
     undisturbed, disturbed = tmp_path / "a", tmp_path / "b"
     call("run", file, "--home", undisturbed, "--tracking", "none")
     process = spawn("run", file, "--home", disturbed, "--tracking", "none", "--jobs", 2, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list(disturbed.glob("trials/*/status.json")):
+    deadline = time.monotonic() + 300
+    while not list(disturbed.glob("trials/*/checkpoint.pt")):
+        assert time.monotonic() < deadline, "no checkpoint in five minutes"
         time.sleep(0.05)
-    time.sleep(0.6)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)  # as a terminal does
     else:
@@ -162,9 +162,12 @@ def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny
     process.communicate(timeout=60)
     assert process.returncode != 0
     call("run", file, "--home", disturbed, "--tracking", "none")
+    attempts = []
     for record in undisturbed.glob("trials/*/record.json"):
-        again = Path(str(record).replace(str(undisturbed), str(disturbed)))
-        assert json.loads(again.read_text())["measures"] == json.loads(record.read_text())["measures"]
+        again = json.loads((disturbed / record.relative_to(undisturbed)).read_text())
+        assert again["measures"] == json.loads(record.read_text())["measures"]
+        attempts += again["attempts"]
+    assert any(attempt["from_step"] for attempt in attempts)
 
 
 @pytest.mark.parametrize(
