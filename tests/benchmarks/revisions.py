@@ -1,6 +1,6 @@
 """A whole training step at two revisions of this repository, in turns: was it a gain?
 
-`python -m tests.benchmarks.revisions 2fff005 HEAD` checks both out beside each other, gives each a process of its own,
+`python -m tests.benchmarks.revisions 82909bd HEAD` checks both out beside each other, gives each a process of its own,
 and lets them take turns step by step. Ratios are medians over rounds, of CPU time: waiting for a core is not counted.
 """
 
@@ -14,23 +14,23 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-# What both revisions must have: the names below have not changed since the first release.
+# What both revisions must have: the names below, which are those since 82909bd.
 STEPPER = """
 import sys, time, torch
 import tasks
 from strategies import RouteContext, registry
-from suite import backends, memory, optim
+from suite import backends
+from suite.training import memory, optimizers
 from suite.training.model import Transformer
 
 task, strategy, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
-if hasattr(memory, "keep_freed_memory"):
-    memory.keep_freed_memory()
+memory.keep_freed_memory()
 rung = tasks.load(task).rung
 cls = registry.get(strategy)
 load = backends.get("grouped").load()
 model = Transformer(rung, lambda spec: registry.build(cls, spec), load, 0, torch.ones(rung.vocab_size))
-optimizer = optim.build(model, rung)
+optimizer = optimizers.build(model, rung)
 context = RouteContext(sequence_length=rung.sequence_length)
 shape = rung.batch_sequences, rung.sequence_length + 1
 weights = 1 / torch.arange(1.0, rung.vocab_size + 1)
