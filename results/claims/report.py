@@ -51,8 +51,8 @@ def registration(verdict: Mapping[str, Any]) -> str:
     if not old:
         return str(verdict["registered"])
     return (
-        f"{verdict['registered']}, in place of that of protocol {old['protocol']} (digest {old['digest'][:12]}; its verdict "
-        f"is in protocol-{old['protocol']}/claims.md). {old['why']}"
+        f"{verdict['registered']}, in place of that of protocol {old['protocol']} (digest {old['digest'][:12]}; its "
+        f"verdict: protocol-{old['protocol']}/claims.md). {old['why']}"
     )
 
 

@@ -166,7 +166,8 @@ class Ladder(_Slope):
         return [self.of]
 
     def places(self, tasks: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
-        return {" … ".join((next(iter(self.over)), list(self.over)[-1])): {task: (self.of, task) for task in self.over}}
+        low, high = (end(self.over, key=lambda task: self.over[task]) for end in (min, max))
+        return {f"{low} … {high}": {task: (self.of, task) for task in self.over}}
 
 
 class Speedup(_Logarithmic):

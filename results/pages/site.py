@@ -26,7 +26,8 @@ _TRACKS = ("as-published", "tuned", "balanced")
 
 
 def write_index(published: Path) -> Path:
-    """Write `published`/index.html, README.md, and claims.html where there is a claims.json (a list of verdicts).
+    """Write `published`/index.html, README.md, and claims.html where there is a claims.json (a list of verdicts), also
+    in a folder `protocol-N` of what was set aside.
 
     Args:
         published: each folder below it that holds a leaderboard.json is a board, with its manifest.json and index.html.
@@ -50,12 +51,8 @@ def write_index(published: Path) -> Path:
     )
     claims = _read(published / "claims.json") if (published / "claims.json").exists() else []
     published.mkdir(parents=True, exist_ok=True)
-    if claims:
-        try:
-            page = render("claims.j2", claims=claims)
-        except (jinja2.UndefinedError, TypeError, AttributeError) as error:
-            raise ValueError(f"{published / 'claims.json'}: not a list of verdicts on claims ({error})") from None
-        (published / "claims.html").write_text(page, encoding="utf-8")
+    for place in [published, *(path for path in sorted(published.iterdir()) if _set_aside(path.name))]:
+        _write_claims(place, _set_aside(place.name))
     text = boards_markdown([(board["folder"], board["board"]) for board in boards])
     told = recommendation.of(published)
     (published / "README.md").write_text("\n".join([*told.markdown, "", text]), encoding="utf-8")
@@ -73,6 +70,18 @@ def write_index(published: Path) -> Path:
     )
     index.write_text(page, encoding="utf-8")
     return index
+
+
+def _write_claims(place: Path, set_aside: int) -> None:
+    """The page of the verdicts that a folder has; `set_aside`: the protocol whose verdicts it keeps, 0 for today's."""
+    path = place / "claims.json"
+    verdicts = _read(path) if path.exists() else []
+    if verdicts:
+        try:
+            page = render("claims.j2", claims=verdicts, set_aside=set_aside, kept=not set_aside)
+        except (jinja2.UndefinedError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a list of verdicts on claims ({error})") from None
+        path.with_suffix(".html").write_text(page, encoding="utf-8")
 
 
 def tracks_of(boards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -44,14 +44,17 @@ def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None)
 @json_option
 @home_option
 def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
-    """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing."""
-    from suite.planning import estimate, library
+    """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing.
+
+    `claims` lists every claim in the order in which `run claims` trains them: next comes the one that adds least to
+    those before it, and what it says is left is what it adds.
+    """
+    from suite.planning import estimate
 
     folder = resolve_home(home)
     summaries: list[dict[str, Any]] = []
     counted: set[str] = set()
-    for name in library.expand(suite):
-        made = planned(name, home=folder, **selection)
+    for made in ordered_plans(suite, folder, selection):
         summaries.append(estimate.summarise(made, folder, counted))
         counted |= {trial.key for trial in made.trials}
     if as_json:
@@ -77,18 +80,16 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
       equipoise run quick --strategies smebu,sign_bias --seeds 6 --set smebu.rate=0.005
       equipoise run quick --plugin my_rule.py
 
-    SUITE is a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on (`claims`: every claim's, one
-    after another), or `tune:SUITE`, those that tune a suite's arms: `equipoise tune SUITE` runs them here and then
+    SUITE is a shipped name, a .yaml file, `claims:ID`, the trials that a claim rests on (`claims`: every claim's, the
+    cheapest first), or `tune:SUITE`, those that tune a suite's arms: `equipoise tune SUITE` runs them here and then
     chooses.
     """
-    from suite.planning import library
-
     folder = resolve_home(home)
     failed = False
-    for name in library.expand(suite):
-        made = planned(name, home=folder, **selection)
-        if name != suite:
-            click.echo(f"{name}: {made.suite.title}", err=True)
+    plans = ordered_plans(suite, folder, selection)
+    for made in plans:
+        if len(plans) > 1:
+            click.echo(f"{made.suite.suite}: {made.suite.title}", err=True)
         outcome = execute(made, folder, jobs, tracking)
         if as_json:
             print_finished(made, folder)
@@ -98,6 +99,14 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
         failed |= bool(outcome.failed)
     if failed:
         sys.exit(1)
+
+
+def ordered_plans(suite: str, folder: Path, selection: dict[str, Any]) -> list[Any]:
+    """What a name stands for, planned; several plans cheapest first."""
+    from suite.planning import estimate, library
+
+    plans = [planned(name, home=folder, **selection) for name in library.expand(suite)]
+    return estimate.cheapest_first(plans, folder) if len(plans) > 1 else plans
 
 
 def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:

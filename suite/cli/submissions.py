@@ -45,11 +45,15 @@ def pack(
       equipoise pack quick --by "Ada Lovelace"
       equipoise pack standard-cpu --by "Ada Lovelace" --seeds 6 --strategies my_rule
 
+    Beside it FILE.sha256 holds its digest, as `sha256sum --check` reads it. A board's release is its archive: whole
+    records, where published ones are thinned; equal trials give equal bytes.
+
     The archive holds records, curves, counts and the texts of plug-ins, and nothing of this machine but what its
     numbers depend on: kind of hardware, versions, revision.
     """
     from results.submissions import packing
     from suite.running import submitting
+    from tasks import archives
 
     folder = resolve_home(home, write=False)
     manifest = submitting.manifest_to_pack(folder, suite, parse_seeds(seeds), _names(strategies), _names(tasks))
@@ -68,7 +72,9 @@ def pack(
     report = submitting.check(target, (*suites, *([suite] if suite.endswith((".yaml", ".yml")) else [])))
     _say(target, report)
     count = sum(name.endswith("/record.json") for name in head["files"])
-    click.echo(f"{target}: {count} trials, {target.stat().st_size / 1e6:.1f} MB", err=True)
+    digest = archives.digest(target)
+    target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="utf-8")
+    click.echo(f"{target}: {count} trials, {target.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}", err=True)
     sys.exit(1 if report.violations else 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -29,8 +30,9 @@ OPTIMIZER_COPIES = 4  # weights, gradients and Adam's two moments, each in float
 SD_GUESS = 0.005  # nats/token, of a paired difference, until records say better; printed as a guess
 
 
+@cache
 def cpu_peak() -> float:
-    """FLOP/s of one thread's float32 matrix product, measured now in a few hundredths of a second."""
+    """FLOP/s of one thread's float32 matrix product, measured once in a few hundredths of a second."""
     import torch
 
     threads = torch.get_num_threads()
@@ -110,6 +112,49 @@ def gpu_hours(rung: Rung) -> float:
     return training_flops(rung) / (ASSUMED_GPU_FLOPS * ASSUMED_EFFICIENCY["cuda"]) / 3600
 
 
+def device_of(plan: Plan) -> str:
+    return str(plan.trials[0].cell.config["device"]) if plan.trials else "cpu"
+
+
+def peak_of(plan: Plan) -> float:
+    """FLOP/s that a trial's training is assumed to reach."""
+    device = device_of(plan)
+    return (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
+
+
+def trial_seconds(plan: Plan, measured: dict[tuple[str, str | None], float]) -> dict[str, float]:
+    """What each trial costs, by key: its arm's measured time, or the task's in proportion to its FLOPs."""
+    seconds: dict[str, float] = {}
+    first: dict[str, Rung] = {}  # of a task's arms; others may train for longer
+    for trial in plan.trials:
+        rung = trial.cell.task.rung
+        start = first.setdefault(trial.task, rung)
+        if (trial.task, trial.arm) in measured:
+            seconds[trial.key] = measured[trial.task, trial.arm]
+        else:
+            known = measured.get((trial.task, None))
+            typical = unmeasured_seconds(start, peak_of(plan), device_of(plan)) if known is None else known
+            seconds[trial.key] = typical * training_flops(rung) / training_flops(start)
+    return seconds
+
+
+def cheapest_first(plans: Sequence[Plan], home: Path) -> list[Plan]:
+    """Plans in the order in which each adds least to those before it: a trial that several need counts once."""
+    prices: list[tuple[Plan, dict[str, float]]] = []
+    for plan in plans:
+        found = states(plan, home)
+        seconds = trial_seconds(plan, measured_seconds(plan, home, found))
+        prices.append((plan, {key: value for key, value in seconds.items() if found[key] != "done"}))
+    ordered: list[Plan] = []
+    planned: set[str] = set()
+    while prices:
+        added = [sum(value for key, value in left.items() if key not in planned) for _, left in prices]
+        plan, left = prices.pop(added.index(min(added)))
+        ordered.append(plan)
+        planned |= left.keys()
+    return ordered
+
+
 def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str, Any]:
     """The plan in figures: trials by state, cost of what is left, and what the suite can say at its end.
 
@@ -120,36 +165,28 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     unique = {trial.key: trial for trial in plan.trials}
     counts = Counter(found.values())
     left = [trial for key, trial in unique.items() if found[key] != "done"]
-    device = plan.trials[0].cell.config["device"] if plan.trials else "cpu"
+    device = device_of(plan)
     measured = measured_seconds(plan, home, found)
-    peak = (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
-    flops_of: dict[str, float] = {}  # of the first arm; others may train for longer
-    guess_of: dict[str, float] = {}  # likewise
-    flops: dict[str, float] = {}  # by cell
-    for trial in unique.values():
-        if trial.cell.digest not in flops:
-            flops[trial.cell.digest] = training_flops(trial.cell.task.rung)
-        if trial.task not in flops_of:
-            flops_of[trial.task] = flops[trial.cell.digest]
-            guess_of[trial.task] = unmeasured_seconds(trial.cell.task.rung, peak, device)
+    flops = {trial.cell.digest: training_flops(trial.cell.task.rung) for trial in unique.values()}
+    first = {trial.task: trial.cell for trial in reversed(unique.values())}
+    prices = trial_seconds(plan, measured)
     seconds_of: dict[str, list[float]] = defaultdict(list)
     for trial in left:
-        task_median = measured.get((trial.task, None), guess_of[trial.task])
-        length = flops[trial.cell.digest] / flops_of[trial.task]
-        seconds_of[trial.task].append(measured.get((trial.task, trial.arm), length * task_median))
-    seconds = sum(sum(values) for values in seconds_of.values())
+        seconds_of[trial.task].append(prices[trial.key])
+    seconds = sum(prices[trial.key] for trial in left)
     sensitivity = expected_sensitivity(plan, home, found)
     tasks = []
     for description in plan.manifest["tasks"]:
         name = description["name"]
         number = len(seconds_of[name])
-        typical = measured.get((name, None), guess_of.get(name, 0.0))
+        guess = unmeasured_seconds(first[name].task.rung, peak_of(plan), device) if name in first else 0.0
+        typical = measured.get((name, None), guess)
         one = sum(seconds_of[name]) / number if number else typical
         tasks.append(
             {
                 "task": name,
                 "trials_left": number,
-                "flops_per_trial": flops_of.get(name, 0.0),
+                "flops_per_trial": flops[first[name].digest] if name in first else 0.0,
                 "seconds_per_trial": one,
                 "measured": (name, None) in measured,
                 "memory_bytes": next(

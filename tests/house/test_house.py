@@ -80,10 +80,10 @@ def test_the_first_screen_says_what_the_published_boards_say():
 
 
 def test_findings_quote_the_published_boards():
-    """Every row with a difference, an interval and a verdict is a row of the board and task that its section names."""
+    """Of protocol 1: every row with a verdict is a row of the board and task that its section names."""
     number = r"([+−]\d\.\d{3})"
     quoted, found = set(), {}
-    for line in (ROOT / "docs" / "findings.md").read_text().splitlines():
+    for line in (ROOT / "docs" / "findings-protocol-1.md").read_text().splitlines():
         place = re.match(r"`([a-z-]+)`, `([a-z0-9-]+)`", line)
         if place:
             path = ROOT / "results" / "published" / "protocol-1" / place[1] / "leaderboard.json"
@@ -98,6 +98,19 @@ def test_findings_quote_the_published_boards():
             quoted.add((*here, *row.groups()))
     assert len(quoted) > 20
     assert not quoted - found.keys()
+
+
+def test_every_figure_of_the_findings_is_one_of_the_published_boards():
+    from results.pages.findings import disagreements
+
+    page = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
+    assert disagreements(page, ROOT / "results" / "published") == []
+
+
+def test_published_boards_stay_small():
+    """Whole records are a release's archive (`equipoise pack`); what is published with the source is thinned."""
+    size = sum(path.stat().st_size for path in (ROOT / "results" / "published").rglob("*") if path.is_file())
+    assert size < 60e6, f"results/published holds {size / 1e6:.1f} MB; expected under 60"
 
 
 def test_every_yaml_file_parses():

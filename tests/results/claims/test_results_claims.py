@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -108,6 +109,14 @@ class TestRules:
         slope = rule(kind="trend", over={"e8": 8, "e16": 16, "e64": 64}, measure="x")
         assert slope.values(trials) == pytest.approx({0: 4 / 7})
 
+    def test_ladder_is_the_slope_over_tasks(self):
+        trials = {name: {0: trial(x=x)} for name, x in (("t8", 1.0), ("t16", 3.0), ("t64", 3.0))}
+        slope = rule(kind="ladder", of="a", over={"t8": 8, "t16": 16, "t64": 64}, measure="x")
+        assert slope.places(["t8", "t16", "t64", "t1"]) == {
+            "t8 … t64": {"t8": ("a", "t8"), "t16": ("a", "t16"), "t64": ("a", "t64")}
+        }
+        assert slope.values(trials) == pytest.approx({0: 4 / 7})  # as for the trend above
+
     def test_speedup_interpolates_between_evaluations(self, folder):
         # Down from 5 at 20 tokens to 3 at 40: a loss of 4 is reached at 30 of 40 tokens.
         trials = {"a": {0: trial(folder)}, "b": {0: trial(folder, val_loss=4.0)}}
@@ -184,6 +193,9 @@ CLAIM = {
 }  # fmt: skip
 
 
+OLD = {"protocol": 1, "digest": "a" * 64, "why": "its task was blunt"}
+
+
 def claim_of(tmp_path, **changes):
     path = tmp_path / f"{CLAIM['id']}.yaml"
     path.write_text(yaml.safe_dump(CLAIM | changes), encoding="utf-8")
@@ -224,6 +236,27 @@ class TestVerdicts:
         verdict = verdict_of(tmp_path, -0.04, seeds=seeds)
         assert verdict["verdict"] == "undecided"
         assert "indicative" in verdict["words"]
+
+    def test_a_ladder_of_tasks_is_one_figure(self, tmp_path):
+        names = ["mix-nano", "mix-bench", "mix-micro"]
+        arms = (Arm("plain", "Plain"), Arm("bias", "Bias", has_bias=True))
+        options = {"seeds": 8, "baseline": "bias", "control": None, "aa": False, "curves": False}
+        manifest, trials = write_suite(tmp_path, arms, tasks=names, **options)
+        ladder = {
+            "kind": "ladder",
+            "of": "bias",
+            "over": dict(zip(names, (8, 16, 32), strict=True)),
+            "measure": "val_loss",
+        }
+        claim = claim_of(
+            tmp_path,
+            trials={"strategies": ["bias"], "tasks": names, "seeds": 8},
+            rule=ladder | {"claimed": {"between": [-9.0, 9.0]}},
+        )
+        verdict = claims.evaluate(claim, collect(manifest, trials))
+        assert (claim.parts, len(verdict["figures"])) == (1, 1)
+        figure = verdict["figures"][0]
+        assert (figure["task"], figure["n"], verdict["verdict"]) == ("mix-nano … mix-micro", 8, "reproduced")
 
     def test_nor_do_fewer_than_planned(self, tmp_path):
         verdict = verdict_of(tmp_path, -0.04, missing={("plain", "mix-nano", 0)})
@@ -302,6 +335,16 @@ class TestLedger:
         verdicts = {claims.evaluate(claim)["verdict"] for claim in self.LEDGER if claim.testable}
         assert verdicts == {"undecided"}
 
+    def test_what_is_superseded_is_published_with_its_verdict(self):
+        published = Path(__file__).parents[3] / "results" / "published"
+        anew = [claim for claim in self.LEDGER if claim.supersedes]
+        assert len(anew) == sum(claim.testable for claim in self.LEDGER) == 23
+        for claim in anew:
+            kept = json.loads((published / f"protocol-{claim.supersedes.protocol}" / "claims.json").read_text())
+            (old,) = [verdict for verdict in kept if verdict["id"] == claim.id]
+            assert (old["digest"], old["statement"]) == (claim.supersedes.digest, claim.statement)
+            assert claim.digest != claim.supersedes.digest
+
     def test_untestable_claims_say_why(self):
         verdicts = [claims.evaluate(claim) for claim in self.LEDGER if not claim.testable]
         assert {verdict["verdict"] for verdict in verdicts} == {"not testable here"}
@@ -322,6 +365,7 @@ class TestLedger:
         for claim in self.LEDGER:
             assert f"`{claim.id}`" in text
         assert text.startswith("# Claims\n\n")
+        assert text.count("- Registered: 2026-11-27, in place of that of protocol 1 (digest ") == 23
         assert " not testable here." in text.splitlines()[2]
 
     def test_unknown_claim(self):
@@ -337,6 +381,22 @@ class TestLedger:
             ({"rule": CLAIM["rule"] | {"of": "bais"}}, "'bais' is not among its trials; did you mean 'bias'"),
             ({"rule": CLAIM["rule"] | {"kind": "guess"}}, "rule: "),
             ({"trials": CLAIM["trials"] | {"seeds": 3}}, "trials.seeds: "),
+            ({"supersedes": OLD}, "supersedes: expected `registered` beside it"),
+            ({"registered": "2026-11-27", "supersedes": OLD | {"digest": "ab"}}, "supersedes.digest: "),
+            ({"registered": "2026-11-27", "supersedes": OLD | {"protocol": 0}}, "supersedes.protocol: "),
+            ({"registered": "soon"}, "registered: "),
+            (
+                {
+                    "rule": {
+                        "kind": "ladder",
+                        "of": "bias",
+                        "over": {"mix-nano": 1, "mix-bnch": 2, "x": 3},
+                        "measure": "val_loss",
+                        "claimed": {"at_most": 0.0},
+                    }
+                },
+                "task 'mix-bnch' is not among its trials",
+            ),
             (
                 {"trials": CLAIM["trials"] | {"strategies": ["bias", "plain", "idle"]}},
                 "'idle' is there twice or unused",

@@ -416,6 +416,24 @@ def test_claims_have_a_page_with_their_evidence(tmp_path: Path) -> None:
         assert word in text
 
 
+def test_claims_say_what_they_supersede_and_where_its_verdict_is(tmp_path: Path) -> None:
+    said = verdicts()
+    anew = [verdict for verdict in said if verdict["supersedes"]]
+    old = [{k: v for k, v in verdict.items() if k not in ("registered", "supersedes")} for verdict in said]
+    (tmp_path / "protocol-1").mkdir()
+    for place, content in ((tmp_path, said), (tmp_path / "protocol-1", old)):
+        (place / "claims.json").write_text(json.dumps(content))
+    site.write_index(tmp_path)
+    page = Parsed((tmp_path / "claims.html").read_text(encoding="utf-8"))
+    kept = Parsed((tmp_path / "protocol-1" / "claims.html").read_text(encoding="utf-8"))
+    links = [link for link in page.all("href") if link.startswith("protocol-1/")]
+    assert sorted(links) == sorted(f"protocol-1/claims.html#claim-{verdict['id']}" for verdict in anew)
+    assert {link.partition("#")[2] for link in links} <= set(kept.all("id"))
+    assert "".join(page.text).count("Registered 2026-11-27, in place of that of protocol 1 (digest ") == len(anew) == 23
+    assert "Verdicts under protocol 1, whose trials no longer count" in "".join(kept.text)
+    assert {"../index.html", "../claims.html"} <= set(kept.all("href"))
+
+
 def test_claims_can_stand_on_a_board(tmp_path: Path) -> None:
     board, manifest, trials = build(tmp_path, seeds=1, curves=False)
     said = verdicts()

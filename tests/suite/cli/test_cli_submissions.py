@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -171,7 +172,12 @@ def test_a_tampered_archive_is_neither_in_order_nor_merged(boards):
     import gzip
 
     call("run", "tiny.yaml", "--tracking", "none")
-    call("pack", "tiny.yaml", "--by", "Ada")
+    said = call("pack", "tiny.yaml", "--by", "Ada")
+    digest = hashlib.sha256(Path("tiny.tar.gz").read_bytes()).hexdigest()
+    assert f"SHA-256 {digest}" in said
+    assert Path("tiny.tar.gz.sha256").read_text() == f"{digest}  tiny.tar.gz\n"
+    call("pack", "tiny.yaml", "--by", "Ada", "--out", "again.tar.gz")
+    assert Path("again.tar.gz.sha256").read_text().split() == [digest, "again.tar.gz"]
     content = gzip.decompress(Path("tiny.tar.gz").read_bytes()).replace(b'"by": "Ada"', b'"by": "<i>"')
     Path("bad.tar.gz").write_bytes(gzip.compress(content))
     assert "bad.tar.gz: submission.json: by: '<i>': holds markup" in call(
