@@ -31,6 +31,7 @@ from strategies.conformance.ranks import Ranks
 from strategies.framework.contract import Strategy
 
 STEPS = 3
+SKEWS = (-1.0, 1.0, 1.0)  # after loading, the loads turn, turn back, and go on: signs of averages show what they are of
 ROUNDING = 1e-5  # sums over micro-batches and ranks may be taken in another order
 
 
@@ -125,9 +126,9 @@ def resumes_exactly(lab: Lab) -> None:
         if apart:
             raise Broken(f"after loading its state_dict at progress {progress}, {apart}", "__init__")
         optimizers = [sgd(one) for one in (strategy, resumed)]
-        for index in range(STEPS):
-            later = progress + (1 - progress) * (index + 1) / (STEPS + 1)
-            batches = lab.batch(seed=60 + index).split(2)
+        for index, skew in enumerate(SKEWS):
+            later = progress + (1 - progress) * (index + 1) / (len(SKEWS) + 1)
+            batches = lab.batch(seed=60 + index, skew=skew).split(2)
             step, again = (
                 take_step(one.train(), batches, later, optimizer)
                 for one, optimizer in zip((strategy, resumed), optimizers, strict=True)

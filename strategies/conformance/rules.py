@@ -70,7 +70,7 @@ RULES: list[Rule] = [
         "resume",
         9,
         "A strategy loaded from its state_dict (with weights_only=True) takes exactly the next steps that the saved "
-        "one takes, buffers and phase included.",
+        "one takes, buffers and phase included, also when the loads turn.",
         resumes_exactly,
     ),
     Rule(

@@ -310,6 +310,20 @@ class PhaseNotSaved(Sound):
 
 
 @caught_by("resume")
+class AverageNotSaved(Sound):
+    """Goes by the sign of a running average of its loads, which is a plain attribute: while the loads keep their sign,
+    an average that begins again at zero has the same one."""
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.average_E = torch.zeros(spec.num_experts)
+
+    def step(self, violation_E):
+        self.average_E = self.average_E.lerp(violation_E, 0.1)
+        return self.rate * self.average_E.sign()
+
+
+@caught_by("resume")
 class StateWithCode(SoundTopK):
     def get_extra_state(self):
         return {"spec": self.spec}
