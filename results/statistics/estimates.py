@@ -36,7 +36,8 @@ class Paired:
     """One row's paired differences, summed up. What cannot be computed is None.
 
     With one pair only the mean is known. With equal differences the intervals have no width, Hedges' g is None (zero if
-    every difference is zero) and the t test, which would claim certainty, gives way to the exact test.
+    every difference is zero) and the t test, which would claim certainty, gives way to the exact test. Two pairs have
+    no Hedges' g: its correction is zero there, whatever the differences are.
     """
 
     n: int  # pairs
@@ -48,7 +49,7 @@ class Paired:
     bootstrap_high: float | None = None
     p_t: float | None = None  # two-sided paired t test
     p_sign_flip: float | None = None  # two-sided exact sign-flip permutation test
-    hedges_g: float | None = None  # mean / sd, corrected for small n
+    hedges_g: float | None = None  # mean / sd, corrected for small n; from 3 pairs
 
 
 def paired(differences_N: ArrayLike) -> Paired:
@@ -92,6 +93,8 @@ def _summaries(differences_RN: Array, bootstrap: bool) -> list[Paired]:
         boot_RL[vary] = bca_interval(differences_RN[vary]) if bootstrap else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         g_R = np.where(equal_R, np.where(mean_R == 0, 0.0, np.nan), hedges_correction(n - 1) * mean_R / sd_R)
+    if n == 2:
+        g_R = np.full_like(g_R, np.nan)
     columns = (mean_R, sd_R, low_R, high_R, boot_RL[:, 0], boot_RL[:, 1], t_R, flip_R, g_R)
     return [Paired(n, *(_number(value) for value in row)) for row in np.stack(columns, 1)]
 

@@ -154,6 +154,10 @@ class TestWhatTheTestsLeaveOpen:
         assert summary.ci_low is not None
         assert summary.bootstrap_low is None
 
+    def test_two_pairs_have_no_hedges_g(self):
+        assert [summary.hedges_g for summary in (paired([0.5, 0.7]), paired([0.0, 0.0]))] == [None, None]
+        assert paired([0.5, 0.7, 0.6]).hedges_g == pytest.approx(6 * math.gamma(1) / math.gamma(0.5))
+
     def test_equal_differences_leave_the_t_test_to_the_exact_one(self):
         summary = paired([-0.01] * 8)
         assert (summary.ci_low, summary.ci_high, summary.bootstrap_low) == pytest.approx((-0.01,) * 3)
