@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
+from math import isqrt
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -18,10 +19,14 @@ from tasks import recipes
 from tasks.errors import explain, unknown_key
 from tasks.recipes import Beta, Count, NotNegative, Optimizer, Positive, Shape, Share
 
-Index = Annotated[int, Field(ge=0)]
+Index = Annotated[int, Field(ge=0, le=10**12)]
+Layers = Annotated[int, Field(ge=1, le=10_000)]
+Experts = Annotated[int, Field(ge=1, le=2**20)]
+Horizon = Annotated[float, Field(gt=0, le=1e6)]
 
 SMALLEST_VOCABULARY = 2
-LARGEST_VOCABULARY = 2**32
+LARGEST_VOCABULARY = 2**24
+LARGEST_MODEL = 10**13  # parameters
 LARGEST_MICRO_BATCH = 32_768  # tokens
 LARGEST_EVALUATION = 4_194_304
 
@@ -38,9 +43,9 @@ class Rung(BaseModel):
 
     name: str
     width: Count
-    layers: Count
+    layers: Layers
     heads: Count
-    experts: Count
+    experts: Experts
     top_k: Count
     expert_width: Count
     shared_experts: Index
@@ -128,7 +133,8 @@ class Rung(BaseModel):
 
 def _splits(sequences: int, most: int) -> int:
     """The least number of equal parts of `sequences`, none of more than `most`."""
-    return next(n for n in range(1, sequences + 1) if sequences % n == 0 and (sequences // n <= most or n == sequences))
+    low = [n for n in range(1, isqrt(sequences) + 1) if sequences % n == 0]
+    return min(n for n in (*low, *(sequences // n for n in low)) if sequences // n <= most or n == sequences)
 
 
 def _multiple_of_8(value: float) -> int:
@@ -164,7 +170,7 @@ RULES: dict[str, Callable[[Any], Any]] = {
     "probe_every": lambda r: max(1, r.steps // 20),
 }
 
-DIALS: dict[str, Any] = {"depth": Count, "horizon": Positive, "learning_rate": Positive}
+DIALS: dict[str, Any] = {"depth": Layers, "horizon": Horizon, "learning_rate": Positive}
 
 
 def _active(r: Any) -> int:
@@ -197,7 +203,10 @@ def derive(name: str, given: Mapping[str, Any], key: str = "rung") -> Rung:
     )
     for field, rule in RULES.items():
         setattr(values, field, stated[field] if field in stated else rule(values))
-    rung = Rung(**{field: getattr(values, field) for field in Rung.model_fields})
+    try:
+        rung = Rung(**{field: getattr(values, field) for field in Rung.model_fields})
+    except ValidationError as error:  # of what was derived
+        raise explain(error, key, ()) from None
     _check_whole(rung, key)
     return rung
 
@@ -231,6 +240,10 @@ def _check_whole(rung: Rung, key: str) -> None:
         refuse("moe_positions", f"different layer indices in ascending order, each under layers = {rung.layers}")
     if not moe:
         refuse("dense_layers" if rung.moe_positions is None else "moe_positions", "at least one MoE layer")
+    total = rung.parameters()["total"]
+    if total > LARGEST_MODEL:
+        sizes = ", ".join(f"{name} {getattr(rung, name)}" for name in ("layers", "width", "experts", "expert_width"))
+        raise ValueError(f"{key}: {sizes} make {total:.3g} parameters; expected at most {LARGEST_MODEL:.0e}")
     if rung.batch_sequences % rung.micro_batches:
         refuse("micro_batches", f"a divisor of batch_sequences = {rung.batch_sequences}")
     if rung.warmup_steps > rung.steps:

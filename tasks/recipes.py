@@ -39,7 +39,7 @@ GROUPS = ("embedding", "head", "hidden", "router", "vector")
 
 Optimizer = Literal["adamw", "muon"]
 Shape = Literal["cosine", "linear"]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**12)]  # the most: so that what is derived ends at once, and fits a float
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -27,6 +27,7 @@ from suite.cli.options import json_option, print_json
 )
 @click.option("--experts", default=32, show_default=True, type=click.IntRange(2), help="Experts on the router bench.")
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(1), help="Steps on the router bench.")
+@click.option("--verbose", is_flag=True, help="Print every rule in words, also where none is broken.")
 @json_option
 def check(
     names: tuple[str, ...],
@@ -35,13 +36,15 @@ def check(
     simulate: bool,
     experts: int,
     steps: int,
+    verbose: bool,
     as_json: bool,
 ) -> None:
-    """Hold strategies to the conformance rules, each printed in words. Exit code 1 if one fails.
+    """Hold strategies to the conformance rules: a line for each strategy, and the rules in words for one that breaks
+    any. Exit code 1 if one does.
 
     \b
       equipoise check smebu sign_bias
-      equipoise check --plugin my_rule.py
+      equipoise check --plugin my_rule.py --verbose
       equipoise check smebu --simulate --experts 256
     """
     from strategies import conformance, registry
@@ -79,7 +82,7 @@ def check(
             answer["simulation"] = simulated(cls, experts, steps)
         answers.append(answer)
         if not as_json:
-            show(answer)
+            show(answer, verbose)
     if as_json:
         print_json(answers)
     sys.exit(1 if failed else 0)
@@ -88,17 +91,18 @@ def check(
 MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "waived": ("–", "yellow")}
 
 
-def show(answer: dict[str, Any]) -> None:
-    """One strategy's outcomes, a line each."""
-    click.secho(answer["strategy"], bold=True)
-    for rule in answer["rules"]:
+def show(answer: dict[str, Any], verbose: bool) -> None:
+    """One strategy in a line; a line for each rule below it if wanted, or if one is broken."""
+    counts = {status: sum(rule["status"] == status for rule in answer["rules"]) for status in MARKS}
+    mark, colour = MARKS["passed" if answer["passed"] else "failed"]
+    said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    click.echo(f"{click.style(mark, fg=colour)} {click.style(answer['strategy'], bold=True)}: {said}")
+    for rule in answer["rules"] if verbose or not answer["passed"] else ():
         mark, colour = MARKS[rule["status"]]
         click.echo(f"  {click.style(mark, fg=colour)} {rule['number']:2d} {rule['rule']}")
         if rule["message"]:
             where = f"  ({rule['where']})" if rule["where"] else ""
             click.echo(f"       {rule['status']}: {rule['message']}{where}")
-    counts = {status: sum(rule["status"] == status for rule in answer["rules"]) for status in MARKS}
-    click.echo(f"  {counts['passed']} passed, {counts['failed']} failed, {counts['waived']} waived")
     for drift, result in answer.get("simulation", {}).items():
         click.echo(
             f"  router bench, {drift}: "

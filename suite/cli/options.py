@@ -71,15 +71,24 @@ def flat(groups: tuple[tuple[str, ...], ...]) -> list[str]:
 
 def parse_seeds(text: str | None) -> list[int]:
     """ "3" is three seeds, "0,7" those two."""
+    from suite.planning.config import LARGEST_SEED, MOST_SEEDS, out_of_range
+    from tasks.errors import show
+
     if text is None:
         return []
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--seeds: {text!r}; expected a number of seeds or a list such as 0,1,2") from None
-    if min(numbers) < 0 or (numbers == [0] and "," not in text):
-        raise ValueError(f"--seeds: {text!r}; expected at least one seed, none of them negative")
-    return numbers if "," in text else list(range(numbers[0]))
+        raise ValueError(f"--seeds: {show(text)}; expected a number of seeds or a list such as 0,1,2") from None
+    if "," in text:
+        if len(numbers) > MOST_SEEDS or out_of_range(numbers):
+            raise ValueError(
+                f"--seeds: {show(text)}; expected seeds of 0 to {LARGEST_SEED:,}, at most {MOST_SEEDS:,} of them"
+            )
+        return numbers
+    if not 1 <= numbers[0] <= MOST_SEEDS:
+        raise ValueError(f"--seeds: {show(text)}; expected at least one seed, at most {MOST_SEEDS:,}")
+    return list(range(numbers[0]))
 
 
 def selected(

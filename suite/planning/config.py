@@ -6,14 +6,15 @@ A suite is data. Whatever it says that can change a trial's numbers ends up in t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from suite.errors import UsageError
 from suite.words import nearest
+from tasks.errors import show
 
 CHOSEN = ("tuned", "balanced")  # tracks whose knobs tuning sets; their boards are called SUITE-TRACK
 
@@ -23,6 +24,9 @@ RUNTIME = ("device", "track")  # not what the suite is to find out: `--set` may 
 AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
 SWEEP_SEEDS = 300_000
+MOST_SEEDS = 10_000
+LARGEST_SEED = 10**9
+MOST_THREADS = 1_024
 
 
 class _Loader(yaml.SafeLoader):
@@ -58,7 +62,7 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         last = str(first["loc"][-1])
         expected = sorted(model.model_fields) if len(first["loc"]) == 1 else sorted(ArmEntry.model_fields)
         return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
-    shown = "" if first["type"] == "missing" else f" {first['input']!r}:"
+    shown = "" if first["type"] == "missing" else f" {show(first['input'])}:"
     return f"{where}: {key}:{shown} {first['msg']}"
 
 
@@ -133,10 +137,12 @@ class Suite(Strict):
     @field_validator("seeds")
     @classmethod
     def _some_seeds(cls, value: int | list[int]) -> int | list[int]:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("expected at least one seed")
-        if isinstance(value, list) and (not value or len(set(value)) != len(value) or min(value) < 0):
-            raise ValueError("expected distinct seeds of 0 or more")
+        if isinstance(value, int) and not 1 <= value <= MOST_SEEDS:
+            raise ValueError(f"expected at least one seed, at most {MOST_SEEDS:,}")
+        if isinstance(value, list) and (
+            not 1 <= len(value) <= MOST_SEEDS or len(set(value)) != len(value) or out_of_range(value)
+        ):
+            raise ValueError(f"expected distinct seeds of 0 to {LARGEST_SEED:,}, at most {MOST_SEEDS:,} of them")
         return value
 
     @field_validator("margin")
@@ -148,9 +154,10 @@ class Suite(Strict):
 
     @field_validator("threads", "tune_seeds")
     @classmethod
-    def _positive(cls, value: int) -> int:
-        if value < 1:
-            raise ValueError("expected 1 or more")
+    def _a_number(cls, value: int, about: ValidationInfo) -> int:
+        most = MOST_THREADS if about.field_name == "threads" else MOST_SEEDS
+        if not 1 <= value <= most:
+            raise ValueError(f"expected 1 to {most:,}")
         return value
 
     @model_validator(mode="after")
@@ -183,6 +190,11 @@ class Suite(Strict):
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
 
+def out_of_range(seeds: Iterable[int]) -> list[int]:
+    """The seeds that no trial can have."""
+    return [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]
+
+
 def parse(data: Any, where: str, digest: str = "") -> Suite:
     """A suite from parsed YAML; `where` names it in errors."""
     if not isinstance(data, dict):
@@ -202,8 +214,8 @@ def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as rung.steps=50 or smebu.rate=0.001")
         try:
             settings[key] = read_yaml(value)
-        except yaml.YAMLError:
-            raise UsageError(f"--set {key}: {value!r} is not a YAML value") from None
+        except (yaml.YAMLError, ValueError, RecursionError):  # no YAML; no such date or number; nested without end
+            raise UsageError(f"--set {key}: {show(value)} is not a YAML value") from None
     return settings
 
 

@@ -77,5 +77,5 @@ def read(path: Path, what: str) -> tuple[Any, str]:
         raise UsageError(f"{what}: no file {str(path)!r}") from None
     try:
         return read_yaml(text), text
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no YAML; no such date or number; nested without end
         raise UsageError(f"{path}: not YAML ({' '.join(str(error).split())})") from None

@@ -65,6 +65,8 @@ def run_trial(
             training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
             write_json(folder.trial, training.definition)
             attempt["from_step"] = training.resume()
+            if attempts:
+                event({"event": "resumed", "key": folder.key, "message": _where(training.step, training.rung.steps)})
             folder.write_history([*attempts, attempt])
             training.reporter.write_status("running", step=training.step, steps=training.rung.steps)
             status = training.run(should_stop)
@@ -83,3 +85,8 @@ def run_trial(
             with suppress(OSError):
                 folder.write_history([*attempts, attempt])
             raise
+
+
+def _where(step: int, steps: int) -> str:
+    """Where a trial goes on that was begun before."""
+    return f"resumes from step {step:,} of {steps:,}" if step else "begins again: it had written no checkpoint"

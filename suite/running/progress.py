@@ -19,7 +19,7 @@ def label(plan: Plan, key: str) -> str:
 
 
 class PlainProgress:
-    """A line when a trial starts or ends."""
+    """A line when a trial resumes or ends."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -42,9 +42,9 @@ class PlainProgress:
         if kind == "reused":
             return
         word = {"done": event.get("status", "done"), "busy": "waits", "warning": "warning"}.get(kind, kind)
-        text = f": {event['message']}" if "message" in event else ""
+        said = [text for text in (None if kind == "resumed" else word, event.get("message")) if text]
         elapsed = time.monotonic() - self.began
-        self.say(f"[{self.ended}/{self.total}, {elapsed:.0f} s] {label(self.plan, key)}: {word}{text}")
+        self.say(f"[{self.ended}/{self.total}, {elapsed:.0f} s] {label(self.plan, key)}: {': '.join(said)}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ class LiveProgress:
             if key in self.bars:
                 self.progress.remove_task(self.bars.pop(key))
             self.progress.advance(self.whole)
-        if kind in ("failed", "warning", "busy") or event.get("status") == "diverged":
+        if kind in ("failed", "warning", "busy", "resumed") or event.get("status") == "diverged":
             self.say(f"{label(self.plan, key)}: {event.get('message') or event.get('status')}")
 
     def say(self, text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import tasks
-from tasks.ladder import derive
+from tasks.ladder import _splits, derive
 
 
 def test_one_dial_derives_a_rung():
@@ -34,6 +34,14 @@ def test_large_batches_are_split_into_equal_micro_batches():
     assert derive("x", {"depth": 4}).micro_batches == 1
     assert derive("x", {"depth": 4, "sequence_length": 2048, "batch_sequences": 64}).micro_batches == 4
     assert derive("x", {"depth": 4, "sequence_length": 65536, "batch_sequences": 6}).micro_batches == 6
+
+
+def test_parts_of_a_batch_are_the_fewest_that_fit():
+    for sequences in range(1, 130):
+        for most in (0, 1, 5, 64):
+            parts = [n for n in range(1, sequences + 1) if sequences % n == 0]  # in order, one by one
+            assert _splits(sequences, most) == next(n for n in parts if sequences // n <= most or n == sequences)
+    assert _splits(999_999_999_989, 512) == 999_999_999_989  # the largest prime under 10¹²
 
 
 def test_moe_layers():

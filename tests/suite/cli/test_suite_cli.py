@@ -79,6 +79,18 @@ MISTAKES = [
     (["run", "quick", "--tasks", "mix-nan"], "did you mean 'mix-nano'"),
     (["run", "quick", "--seeds", "many"], "--seeds"),
     (["run", "quick", "--seeds", "-1,2"], "--seeds"),
+    (["plan", "quick", "--seeds", "99999999"], "--seeds: '99999999'; expected at least one seed, at most 10,000"),
+    (["plan", "quick", "--seeds", "0,99999999999999999999"], "expected seeds of 0 to 1,000,000,000"),
+    (["plan", "quick", "--set", "seeds=99999999"], "--set: seeds: 99999999: Value error, expected at least one seed"),
+    (
+        ["plan", "quick", "--set", "tune_seeds=99999999"],
+        "tune_seeds: 99999999: Value error, expected 1 to 10,000",
+    ),
+    (
+        ["plan", "quick", "--set", "rung.batch_sequences=99999999999999999999"],
+        "rung.batch_sequences: 99999999999999999999 is impossible; it should be less than or equal to 1000000000000",
+    ),
+    (["plan", "quick", "--set", "margin=2001-13-45"], "--set margin: '2001-13-45' is not a YAML value"),
     (["run", "quick", "--set", "rung.stepps=3"], 'nearest: "steps"'),
     (["run", "quick", "--set", "rung.steps=soon"], "rung.steps"),
     (["run", "quick", "--set", "rung.top_k=99"], "top_k"),
@@ -110,6 +122,29 @@ def test_a_mistake_is_exit_2_and_a_line_that_names_it(arguments, named, home):
     assert "Traceback" not in result.stderr
     said = [line for line in result.stderr.splitlines() if not line.startswith(("Usage:", "Try ")) and line]
     assert len(said) == 1
+
+
+def test_check_is_a_line_for_each_strategy_and_the_rules_where_one_is_broken(tmp_path, monkeypatch):
+    from strategies import conformance
+    from strategies.conformance import RULES, Outcome
+
+    def outcomes(cls):
+        broken = cls.name == "smebu"
+        return [
+            Outcome(RULES[0], "passed"),
+            Outcome(RULES[4], "failed" if broken else "waived", "does not move" if broken else "has no selection bias"),
+        ]
+
+    monkeypatch.setattr(conformance, "check", outcomes)
+    names = [row["name"] for row in json.loads(call("list", "strategies", "--json").stdout)]
+    lines = call("check", "--all", code=1).stdout.splitlines()
+    assert {f"✓ {name}: 1 passed, 1 waived" for name in names if name != "smebu"} <= set(lines)
+    at = lines.index("✗ smebu: 1 passed, 1 failed")
+    assert lines[at + 1] == f"  ✓  1 {RULES[0].text}"
+    assert lines[at + 2 : at + 4] == [f"  ✗  5 {RULES[4].text}", "       failed: does not move"]
+    assert len(lines) == len(names) + 3
+    assert call("check", "none").stdout == "✓ none: 1 passed, 1 waived\n"
+    assert "waived: has no selection bias" in call("check", "none", "--verbose").stdout
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):
@@ -161,13 +196,15 @@ def test_stopped_in_the_middle_and_run_again_gives_the_same_records(number, tiny
         process.kill()
     process.communicate(timeout=60)
     assert process.returncode != 0
-    call("run", file, "--home", disturbed, "--tracking", "none")
+    said = call("run", file, "--home", disturbed, "--tracking", "none").stderr
     attempts = []
     for record in undisturbed.glob("trials/*/record.json"):
         again = json.loads((disturbed / record.relative_to(undisturbed)).read_text())
         assert again["measures"] == json.loads(record.read_text())["measures"]
         attempts += again["attempts"]
-    assert any(attempt["from_step"] for attempt in attempts)
+    resumed = [attempt["from_step"] for attempt in attempts if attempt["from_step"]]
+    assert resumed
+    assert all(f"resumes from step {step} of " in said for step in resumed)
 
 
 @pytest.mark.parametrize(
