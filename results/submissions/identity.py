@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from results.submissions.choice import setting
 from results.submissions.expected import AA_SEEDS, Expected, trial_key
 from results.submissions.safe import strings, text_problem
 
@@ -35,7 +36,7 @@ def check_identity(
         wanted = expected.configs.get((expected.manifest["baseline"], cell["task"]))
         if wanted is None:
             return  # the task itself is not the suite's, which was said
-        yield from _own_strategy(config["strategy"], arm)
+        yield from _own_strategy(config["strategy"], arm, cell["task"])
         wanted = {**wanted, "task": _own_scores(wanted["task"], config["task"])}
     elif config["strategy"] != wanted["strategy"]:
         yield from _differences("config.strategy", config["strategy"], wanted["strategy"])
@@ -54,11 +55,15 @@ def check_identity(
             yield problem
 
 
-def _own_strategy(strategy: Mapping[str, Any], arm: Mapping[str, Any]) -> Iterator[str]:
+def _own_strategy(strategy: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> Iterator[str]:
     """A strategy of the submission's own is what its arm says."""
+    settings = dict(arm["config"])
+    if arm.get("knob"):
+        parameter = arm["knob"]["parameter"]
+        settings[parameter] = setting(arm, task, parameter)
     if strategy["name"] != arm["strategy"]:
         yield f"config.strategy.name: {strategy['name']!r:.60}; the arm's is {arm['strategy']!r:.60}"
-    yield from _differences("config.strategy.config", strategy["config"], arm.get("config"))
+    yield from _differences("config.strategy.config", strategy["config"], settings)
     yield from _differences("config.strategy.terms", strategy["terms"], arm.get("terms"))
 
 

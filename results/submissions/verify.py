@@ -10,6 +10,7 @@ from typing import Any
 
 from results.submissions import archive
 from results.submissions.across import Together
+from results.submissions.choice import check_choice
 from results.submissions.contents import Submission, Trial, environment, open_archive
 from results.submissions.expected import Expected
 from results.submissions.grid import check_grid
@@ -85,6 +86,7 @@ def _verify(report: Report, path: Path, suites: Suites, source_digest: SourceDig
     for key, (_, cell, _) in cells.items():
         where = f"{cell['arm']}/{cell['task']}/{cell['seed']}"
         report.violations.append(f"{where}: no record of trial {key}; expected one for every trial listed")
+    report.violations += _sensible(check_choice(submission, report.trials))
     report.violations += submission.problems
     report.violations += together.problems()
     report.remarks += together.remarks()

@@ -8,21 +8,19 @@ none, the one whose MaxVio is lowest, which its board says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from results.statistics.tuning import SEPARATOR, arm_at, choice
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning.config import CHOSEN, TUNE_SEEDS, ArmEntry, Suite, parse
 from suite.planning.trials import Trial
 from suite.storage.files import now, read_json, write_json
 from suite.storage.trial import TrialFolder
-
-SEPARATOR = "@"
-BALANCED_BELOW = 1.0  # MaxVio: no expert gets twice its share
 
 
 def tuning_suite(suite: Suite) -> Suite:
@@ -40,7 +38,7 @@ def tuning_suite(suite: Suite) -> Suite:
         lengths[arm.name] = len(knob.grid)
         for value in knob.grid:
             entry = arm.model_dump()
-            arms.append({**entry, "arm": f"{arm.name}{SEPARATOR}{value:g}", "set": {**arm.set, knob.parameter: value}})
+            arms.append({**entry, "arm": arm_at(arm.name, value), "set": {**arm.set, knob.parameter: value}})
     if not arms:
         raise UsageError(f"tune: no arm of suite {suite.suite} has a knob")
     if len(set(lengths.values())) > 1:
@@ -97,29 +95,11 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
             continue
         knob = registry.get(entry.strategy).knob
         assert knob is not None
-        chosen[entry.name] = {"parameter": knob.parameter, "tasks": {}}
-        for task, by_value in losses[entry.name].items():
-            means = {
-                v: float(np.mean([x for x in seen if x is not None]))
-                for v, seen in by_value.items()
-                if None not in seen
-            }
-            best = min(means, key=lambda v: means[v]) if means else None
-            pick = next((v for v in knob.grid if f"{v:g}" == best), None)
-            late = violations[entry.name][task]
-            even, balanced = balanced_value(means, late)
-            even_pick = next((v for v in knob.grid if f"{v:g}" == even), None)
-            chosen[entry.name]["tasks"][task] = {
-                "value": pick,
-                "losses": by_value,
-                "at_edge": pick in (knob.grid[0], knob.grid[-1]),
-                "max_vio": late,
-                "balanced": {
-                    "value": even_pick,
-                    "at_edge": even_pick in (knob.grid[0], knob.grid[-1]),
-                    "under_1": balanced,
-                },
-            }
+        tasks = {
+            task: choice(knob.grid, by_value, violations[entry.name][task])
+            for task, by_value in losses[entry.name].items()
+        }
+        chosen[entry.name] = {"parameter": knob.parameter, "tasks": tasks}
     file = path(home, suite.suite)
     before = read_json(file) if file.exists() else {}
     if before.get("protocol_digest") == suite.digest:  # a part of it was tuned: the rest keeps its choice
@@ -136,20 +116,6 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, result)
     return result
-
-
-def balanced_value(means: Mapping[str, float], late: Mapping[str, Sequence[float | None]]) -> tuple[str | None, bool]:
-    """The grid value for the balanced track, and whether its MaxVio stays under 1 on every seed.
-
-    Args:
-        means: value → mean held-out loss, of values that did not diverge.
-        late: value → MaxVio of late training batches, seed by seed.
-    """
-    worst = {v: max(x for x in late[v] if x is not None) for v in means if late[v] and None not in late[v]}
-    under = [v for v in worst if worst[v] < BALANCED_BELOW]
-    if under:
-        return min(under, key=lambda v: means[v]), True
-    return (min(worst, key=lambda v: worst[v]) if worst else None), False
 
 
 def noted(home: Path, suite: Suite, arm: ArmEntry, tasks: Sequence[str]) -> ArmEntry:
@@ -175,12 +141,12 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[
         raise UsageError(
             f"track: {suite.track} needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
         )
-    choice = read_json(file)
-    if choice["protocol_digest"] != suite.digest:
+    written = read_json(file)
+    if written["protocol_digest"] != suite.digest:
         raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
-    entry = choice["arms"].get(arm.name, {})
-    choice = entry.get("tasks", {}).get(task, {})
-    value = (choice if suite.track == "tuned" else choice.get("balanced") or {}).get("value")
+    entry = written["arms"].get(arm.name, {})
+    chosen = entry.get("tasks", {}).get(task, {})
+    value = (chosen if suite.track == "tuned" else chosen.get("balanced") or {}).get("value")
     if value is None:
         raise UsageError(
             f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
@@ -193,14 +159,14 @@ def as_text(result: dict[str, Any]) -> str:
     """What was chosen, a line per arm and task, with the losses over the grid."""
     lines = [f"tuned {result['suite']} with {result['seeds']} seeds of its own"]
     for arm, entry in result["arms"].items():
-        for task, choice in entry["tasks"].items():
+        for task, chosen in entry["tasks"].items():
             grid = ", ".join(
                 f"{value}: " + ("diverged" if None in seen else f"{np.mean([x for x in seen if x is not None]):.4f}")
-                for value, seen in choice["losses"].items()
+                for value, seen in chosen["losses"].items()
             )
-            edge = " (at the edge of its grid)" if choice["at_edge"] else ""
-            even = choice.get("balanced") or {}
+            edge = " (at the edge of its grid)" if chosen["at_edge"] else ""
+            even = chosen.get("balanced") or {}
             kept = "" if even.get("under_1") else " (no value keeps MaxVio under 1)"
-            picked = f"{choice['value']}{edge}, balanced {even.get('value')}{kept}"
+            picked = f"{chosen['value']}{edge}, balanced {even.get('value')}{kept}"
             lines.append(f"  {task} · {arm}: {entry['parameter']} = {picked}; {grid}")
     return "\n".join(lines)

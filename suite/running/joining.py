@@ -45,8 +45,21 @@ def write(merged: Merged, report: Report) -> None:
         path.write_text(text, encoding="utf-8")
     if report.submission.choice is not None:
         path = folder / "tuning.json"
-        write_json(path, joined_choice(read_json(path) if path.exists() else None, report.submission.choice))
+        ours = read_json(path) if path.exists() else None
+        write_json(path, joined_choice(ours, checked_choice(report.submission.choice, report.submission.manifest)))
     write_json(folder / "manifest.json", merged.manifest)
+
+
+def checked_choice(choice: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
+    """A choice without what the submission holds no trials of, and nothing therefore was checked."""
+    arms = {arm["arm"] for arm in manifest["arms"]}
+    tasks = [task["name"] for task in manifest["tasks"]]
+    kept = {
+        arm: {**entry, "tasks": {task: entry["tasks"][task] for task in tasks}}
+        for arm, entry in choice["arms"].items()
+        if arm in arms
+    }
+    return {**choice, "arms": kept}
 
 
 def joined_choice(ours: dict[str, Any] | None, theirs: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+from submitted_files import drop_trials, set_at
 
 from results.submissions.expected import trial_key
 
@@ -22,18 +23,6 @@ def of(arm="strange", seed=0):
         return tamper
 
     return decorate
-
-
-def set_at(path, value):
-    """A change of one value, `value` being it or a function of what was there."""
-
-    def change(content):
-        *folders, leaf = path.split(".")
-        for folder in folders:
-            content = content[int(folder) if isinstance(content, list) else folder]
-        content[leaf] = value(content[leaf]) if callable(value) else value
-
-    return change
 
 
 def record(path, value, arm="strange", seed=0):
@@ -89,20 +78,6 @@ def swap(part, arm="strange"):
     def tamper(files):
         one, two = (name.replace("record.json", part) for name in files.records(arm)[:2])
         files[one], files[two] = files[two], files[one]
-
-    return tamper
-
-
-def drop_trials(wanted):
-    def tamper(files):
-        content = json.loads(files["manifests/tiny.json"])
-        gone = [cell for cell in content["trials"] if wanted(cell)]
-        assert gone
-        for cell in gone:
-            for part in ("record.json", "curves.json", "load.bin", "val_load.bin"):
-                del files[f"trials/{cell['trial_key']}/{part}"]
-        set_at("trials", [cell for cell in content["trials"] if cell not in gone])(content)
-        files["manifests/tiny.json"] = json.dumps(content).encode()
 
     return tamper
 
