@@ -183,8 +183,8 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
     them, and when. A newer entry of the same submitter takes the older one's place, which stays readable in
     superseded.md beside the board.
     """
-    from results.pages import site
     from results.submissions import merging
+    from suite.cli.advising import renewed
     from suite.running import joining, submitting
     from suite.running.reproduce import published_folder
     from suite.storage.files import now
@@ -209,7 +209,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         _renew(merged.folder)
         gone = f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
         click.echo(f"{path.name}: {len(merged.added)} trials joined {merged.folder.name}{gone}")
-    site.write_index(published)
+    renewed(published)
 
 
 def _renew(folder: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from results.recommend.block import END, START
 from suite.cli import main
 
 RULE = '''
@@ -62,17 +63,17 @@ def published(tmp_path_factory):
 @pytest.fixture
 def boards(published, tiny_suite, tmp_path, monkeypatch):
     """A suite's file, a home in which it ran, and its published board."""
-    if not (published / "boards").exists():
+    if not (published / "results").exists():
         monkeypatch.chdir(published)
         monkeypatch.setenv("EQUIPOISE_HOME", str(published / "publisher"))
         tiny_suite["strategies"] = ["none", "aux_loss"]
         Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
         call("run", "tiny.yaml", "--tracking", "none")
-        call("report", "tiny", "--publish", "boards", "--tracking", "none")
+        call("report", "tiny", "--publish", "results/published", "--tracking", "none")
     shutil.copytree(published, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "stranger"))
-    return tmp_path / "boards"
+    return tmp_path / "results" / "published"
 
 
 def test_from_a_rule_to_its_row(boards):
@@ -87,7 +88,9 @@ def test_from_a_rule_to_its_row(boards):
     said = call("verify", "tiny.tar.gz", code=1)
     assert "tiny.tar.gz: suite: 'tiny' does not come with Equipoise; expected one of" in said
 
-    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", "--date", "2026-01-31")
+    Path("README.md").write_text(f"{START}\n{END}\n")
+    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", "--date", "2026-01-31")
+    assert "| You need |" in Path("README.md").read_text()  # its recommendation is never behind the boards
     assert "2 trials joined tiny" in said
     board = json.loads((boards / "tiny" / "leaderboard.json").read_text())
     rows = {row["arm"]: row for row in board["rows"]}
@@ -98,36 +101,51 @@ def test_from_a_rule_to_its_row(boards):
     assert "A stranger's rule (by Ada Lovelace, 2026-01-31)" in (boards / "tiny" / "leaderboard.md").read_text()
     assert (boards / "tiny" / "plugins" / "strange.py.txt").read_text() == RULE
     assert "A stranger's rule" in (boards / "README.md").read_text()
-    assert "boards: in order: boards and claims of 6 trials" in call("verify", "boards")
+    assert "published: in order: boards and claims of 6 trials" in call("verify", "results/published")
 
-    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", code=1)
+    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", code=1)
     assert "has every trial of the submission already" in said
 
     Path("strange.py").write_text(RULE.replace("0.02", "0.03"))
     call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
     call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
-    said = call("merge", "tiny.tar.gz", "--into", "boards", "--suite", "tiny.yaml", "--date", "2026-02-01")
+    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", "--date", "2026-02-01")
     assert "2 trials joined tiny; strange superseded" in said
     past = (boards / "tiny" / "superseded.md").read_text()
     assert "A stranger's rule until 2026-02-01 (by Ada Lovelace, 2026-01-31)" in past
     assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
     assert len(list((boards / "tiny" / "trials").iterdir())) == 8
-    call("verify", "boards")
+    call("verify", "results/published")
 
 
-def test_the_page_works_as_written(boards, monkeypatch):
-    """docs/submissions.md, its commands run in order on a suite of seconds and a copy of its published board."""
-    page = (Path(__file__).parents[3] / "docs" / "submissions.md").read_text()
-    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    Path("my_rule.py").write_text(RULE.replace('"strange"', '"my_rule"'))
-    for line in block.splitlines():
-        words = ["tiny.yaml" if word == "quick" else word for word in shlex.split(line)[1:]]
-        words = ["tiny.tar.gz" if word == "quick.tar.gz" else word for word in words]
-        words += {"run": [], "merge": ["--into", "boards", "--suite", "tiny.yaml"]}.get(
-            words[0], ["--suite", "tiny.yaml"]
-        )
-        call(*words)
-    assert "A stranger's rule (by Ada Lovelace, " in (boards / "tiny" / "leaderboard.md").read_text()
+HERE = {  # what the pages' words are on a suite of seconds and its board
+    "equipoise run": ["--tracking", "none"],
+    "equipoise pack": ["--suite", "tiny.yaml"],
+    "equipoise verify": ["--suite", "tiny.yaml"],
+    "equipoise merge": ["--suite", "tiny.yaml", "--into", "results/published"],
+    "make submissions": ["results/published"],
+}
+
+
+@pytest.mark.parametrize("page", ["docs/submissions.md", "CONTRIBUTING.md"])
+def test_the_pages_work_as_written(page, boards):
+    """The rule that is shown, and the commands in their order, on a suite of seconds and its published board."""
+    text = (Path(__file__).parents[3] / page).read_text()
+    blocks = dict(re.findall(r"^```(python|sh|text)\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    Path("my_rule.py").write_text(blocks.get("python", RULE.replace('"strange"', '"my_rule"')))
+    said = ""
+    for line in blocks["sh"].splitlines():
+        tool, verb, *words = shlex.split(line, comments=True)
+        names = {"quick": "tiny.yaml", "quick.tar.gz": "tiny.tar.gz", "Your Name": "Ada Lovelace"}
+        here = HERE[f"{tool} {verb}"]
+        said += call("verify" if tool == "make" else verb, *(names.get(word, word) for word in words), *here)
+    for line in blocks.get("text", "").splitlines():
+        assert line.replace("quick", "tiny").replace("mix-nano", "zipf-nano") in said
+    rows = json.loads((boards / "tiny" / "leaderboard.json").read_text())["rows"]
+    row = next(row for row in rows if row["arm"] == "my_rule")
+    assert row["submitted"][0]["by"] == "Ada Lovelace"
+    assert row["delta_loss"]["n"] == 2
+    assert f"{row['title']} (by Ada Lovelace, " in (boards / "tiny" / "leaderboard.md").read_text()
 
 
 def test_trained_again(boards, monkeypatch, tmp_path):
@@ -184,7 +202,7 @@ def test_a_tampered_archive_is_neither_in_order_nor_merged(boards):
         "verify", "bad.tar.gz", "--suite", "tiny.yaml", code=1
     )
     before = sorted(path.stat().st_mtime_ns for path in boards.rglob("*"))
-    call("merge", "bad.tar.gz", "--into", "boards", "--suite", "tiny.yaml", code=1)
+    call("merge", "bad.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", code=1)
     assert before == sorted(path.stat().st_mtime_ns for path in boards.rglob("*"))
 
 
