@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -19,90 +20,37 @@ LONGEST = 20.0  # seconds of a core for one answer
 ODD = [
     *(None, True, False, 0, -1, 1, 3.5, 2**31, 2**63, 10**20, 10**400, -(10**20), 1e308, 1e-308),
     *(
-        float("nan"),
-        float("inf"),
-        float("-inf"),
-        "",
-        " ",
-        "x",
-        "none",
-        "aux_loss",
-        "ü" * 300,
-        "\x1b[31m",
-        "a\nb",
-        "../x",
+        *(float(text) for text in ("nan", "inf", "-inf")),
+        *("", " ", "x", "none", "aux_loss", "ü" * 300, "\x1b[31m", "a\nb", "../x"),
     ),
     *("/etc/passwd", "<b>", "[1", "{", "%s", "{0}", "\u202e", "2001-13-45", "12:30:00", "0x10", "1_000", "9" * 5000),
     *([], [None], [[]], {}, {"": None}, {"a": {"b": []}}, [0] * 3, list(range(50)), ["aux_loss"] * 2, [-1], ["x", 1]),
 ]
-SUITE_KEYS = ["seeds", "baseline", "control", "aa", "horizons", "margin", "track", "tune_seeds", "backend", "precision"]
-SUITE_KEYS += [
-    "device",
-    "threads",
-    "title",
-    "hypothesis",
-    "suite",
-    "tasks",
-    "strategies",
-    "digest",
-    "changed",
-    "nothing",
-]
-TASK_KEYS = ["steps", "width", "layers", "depth", "heads", "experts", "top_k", "expert_width", "vocab_size", "horizon"]
-TASK_KEYS += [
-    "sequence_length",
-    "batch_sequences",
-    "micro_batches",
-    "moe_positions",
-    "recipe",
-    "score",
-    "learning_rate",
-]
-TASK_KEYS += ["warmup_steps", "eval_sequences", "checkpoint_every", "name", "nothing", ""]
-ARM_KEYS = ["rate", "coefficient", "terms.z", "terms.aux", "nothing", ""]
-CORPUS_KEYS = ["kind", "path", "exponent", "content", "nothing", ""]
-WORDS = [
-    "quick",
-    "tiny",
-    "tiny-tuned",
-    "claims",
-    "claims:x",
-    "tune:quick",
-    "tune:",
-    "sweep:x",
-    "x.yaml",
-    ".",
-    "/",
-    "-",
-    "--",
-]
-WORDS += [
-    "smebu",
-    "a/b/c",
-    "quick/smebu/mix-nano",
-    "suites",
-    "strategies",
-    "nothing.tar.gz",
-    "ü",
-    "",
-    " ",
-    "\x1b[31m",
-    "1e9",
-]
-OPTIONS = ["--seeds", "--tasks", "--strategies", "--set", "--plugin", "--jobs", "--json", "--profile", "--profile-set"]
-OPTIONS += [
-    "--by",
-    "--suite",
-    "--date",
-    "--rerun",
-    "--need",
-    "--experts",
-    "--recipe",
-    "--nothing",
-    "-x",
-    "--machine",
-    "--seed",
-]
+
+
+def words(text):
+    return text.split()
+
+
+SUITE_KEYS = words(
+    "seeds baseline control aa horizons margin track tune_seeds backend precision device threads title hypothesis "
+    "suite tasks strategies digest changed nothing"
+)
+TASK_KEYS = words(
+    "steps width layers depth heads experts top_k expert_width vocab_size horizon sequence_length batch_sequences name "
+    "micro_batches moe_positions recipe score learning_rate warmup_steps eval_sequences checkpoint_every nothing"
+)
+ARM_KEYS = words("rate coefficient terms.z terms.aux nothing")
+CORPUS_KEYS = words("kind path exponent content nothing")
+NAMES = words(
+    "quick tiny tiny-tuned claims:x tune:quick tune: sweep:x x.yaml . - -- smebu a/b/c quick/smebu/mix-nano suites "
+    "strategies nothing.tar.gz ü 1e9 \x1b[31m"
+)
+NAMES += ["", " "]
+OPTIONS = words(
+    "--seeds --tasks --strategies --set --plugin --jobs --json --profile --profile-set --by --suite --date --rerun "
+    "--need --experts --recipe --machine --seed --nothing -x"
+)
 
 
 def flow(value):
@@ -185,36 +133,38 @@ def odd_profile(dice, folder, suite):
 
 
 def odd_command(dice, folder, suite):
-    words = [dice.choice([*VERBS, "frobnicate", ""])]
+    said = [dice.choice([*VERBS, "frobnicate", ""])]
     for _ in range(dice.randrange(4)):
-        words.append(dice.choice(WORDS + OPTIONS))
-        if words[-1].startswith("--") and dice.random() < 0.8:
-            words.append(dice.choice([*WORDS, "0", "-1", "99999999", "9" * 5000, "a=b", "rung.steps=x", "0,0", ","]))
-    return words
+        said.append(dice.choice(NAMES + OPTIONS))
+        if said[-1].startswith("--") and dice.random() < 0.8:
+            said.append(dice.choice([*NAMES, "0", "-1", "99999999", "9" * 5000, "a=b", "rung.steps=x", "0,0", ","]))
+    return said
 
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("kind", [odd_suite, odd_setting, odd_profile, odd_command])
 def test_no_traceback(kind, seed, tiny_suite, tmp_path, monkeypatch):
     import tasks
+    from suite.running import tracking
     from suite.running.runner import Outcome, Runner
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(Runner, "run", lambda _: Outcome())  # what turns out to be no mistake trains nothing here
     monkeypatch.setattr(tasks, "prepare", lambda *_: None)
+    monkeypatch.setattr(tracking, "BackgroundMirror", lambda *_: SimpleNamespace(close=lambda _: 0, error=None))
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
     dice = random.Random(f"{kind.__name__} {seed}")
     for _ in range(EACH):
-        words = kind(dice, tmp_path, tiny_suite)
+        said = kind(dice, tmp_path, tiny_suite)
         start = time.process_time()
-        result = CliRunner().invoke(main, words)
+        result = CliRunner().invoke(main, said)
         seconds = time.process_time() - start
-        about = f"{words!r:.2000} {result.output!r:.2000}"
+        about = f"{said!r:.2000} {result.output!r:.2000}"
         assert result.exception is None or isinstance(result.exception, SystemExit), about
         assert result.exit_code in (0, 1, 2), about
         assert "Traceback" not in result.output, about
         assert seconds < LONGEST, about
         if result.exit_code == 2:
-            said = [line for line in result.stderr.splitlines() if line and not line.startswith(("Usage:", "Try "))]
-            assert len(said) == 1, about
+            lines = [line for line in result.stderr.splitlines() if line and not line.startswith(("Usage:", "Try "))]
+            assert len(lines) == 1, about
