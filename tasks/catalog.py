@@ -133,7 +133,7 @@ def _hint(key: str) -> str:
 def _set(tree: dict[str, Any], key: str, path: str, value: Any) -> dict[str, Any]:
     """The tree with one value set, a changed kind starting afresh."""
     if path == "kind" and value != tree["kind"]:
-        if value not in corpora.KINDS:
+        if not isinstance(value, str) or value not in corpora.KINDS:
             raise unknown(key, value, "a kind of corpus", corpora.KINDS)
         return {"kind": value}
     *folders, leaf = path.split(".")

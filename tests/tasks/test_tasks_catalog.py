@@ -101,6 +101,7 @@ def test_a_local_text_is_identified_by_its_content(text_task, text_folder):
             {"rung.batch_sequences": 99999999999999999999},
             "rung.batch_sequences: 99999999999999999999 is impossible; it should be less than or equal to 10000",
         ),
+        ("mix-nano", {"corpus.kind": [1]}, "corpus.kind: [1] is not a kind of corpus"),
         ("mix-nano", {"rung.layers": 10**9}, "rung.layers: 1000000000 is impossible; it should be less than or equal"),
         ("mix-nano", {"rung.horizon": 1e300}, "rung.horizon: 1e+300 is impossible; it should be less than or equal"),
         ("mix-nano", {"rung.width": 10**11}, "rung: layers 2, width 100000000000, experts 16, expert_width "),
