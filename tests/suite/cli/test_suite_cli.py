@@ -79,12 +79,12 @@ MISTAKES = [
     (["run", "quick", "--tasks", "mix-nan"], "did you mean 'mix-nano'"),
     (["run", "quick", "--seeds", "many"], "--seeds"),
     (["run", "quick", "--seeds", "-1,2"], "--seeds"),
-    (["plan", "quick", "--seeds", "99999999"], "--seeds: '99999999'; expected at least one seed, at most 10,000"),
+    (["plan", "quick", "--seeds", "99999999"], "--seeds: '99999999'; expected at least one seed, at most 100,000"),
     (["plan", "quick", "--seeds", "0,99999999999999999999"], "expected seeds of 0 to 1,000,000,000"),
     (["plan", "quick", "--set", "seeds=99999999"], "--set: seeds: 99999999: Value error, expected at least one seed"),
     (
         ["plan", "quick", "--set", "tune_seeds=99999999"],
-        "tune_seeds: 99999999: Value error, expected 1 to 10,000",
+        "tune_seeds: 99999999: Value error, expected 1 to 100,000",
     ),
     (
         ["plan", "quick", "--set", "rung.batch_sequences=99999999999999999999"],
