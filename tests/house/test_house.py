@@ -201,5 +201,5 @@ def test_every_file_the_architecture_names_is_there():
 def test_no_change_of_the_table_touches_more_than_three_places():
     page = (ROOT / "docs" / "architecture.md").read_text()
     rows = [line.split("|") for line in page.partition("## To change X")[2].splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == 12
+    assert len(rows) >= 12
     assert all(1 <= len(re.findall(r"`[\w]+/", row[2])) <= 3 for row in rows)
