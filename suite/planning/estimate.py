@@ -122,19 +122,26 @@ def peak_of(plan: Plan) -> float:
     return (cpu_peak() * plan.suite.threads if device == "cpu" else ASSUMED_GPU_FLOPS) * ASSUMED_EFFICIENCY[device]
 
 
+def flops_of(plan: Plan) -> dict[str, float]:
+    """Training FLOPs by cell: many trials share one."""
+    cells = {trial.cell.digest: trial.cell for trial in plan.trials}
+    return {name: training_flops(cell.task.rung) for name, cell in cells.items()}
+
+
 def trial_seconds(plan: Plan, measured: dict[tuple[str, str | None], float]) -> dict[str, float]:
     """What each trial costs, by key: its arm's measured time, or the task's in proportion to its FLOPs."""
+    flops = flops_of(plan)
+    first = {trial.task: trial.cell for trial in reversed(plan.trials)}  # of a task; other arms may train for longer
+    guesses = {
+        task: unmeasured_seconds(cell.task.rung, peak_of(plan), device_of(plan))
+        for task, cell in first.items()
+        if (task, None) not in measured
+    }
     seconds: dict[str, float] = {}
-    first: dict[str, Rung] = {}  # of a task's arms; others may train for longer
     for trial in plan.trials:
-        rung = trial.cell.task.rung
-        start = first.setdefault(trial.task, rung)
-        if (trial.task, trial.arm) in measured:
-            seconds[trial.key] = measured[trial.task, trial.arm]
-        else:
-            known = measured.get((trial.task, None))
-            typical = unmeasured_seconds(start, peak_of(plan), device_of(plan)) if known is None else known
-            seconds[trial.key] = typical * training_flops(rung) / training_flops(start)
+        length = flops[trial.cell.digest] / flops[first[trial.task].digest]
+        typical = guesses[trial.task] if trial.task in guesses else measured[trial.task, None]
+        seconds[trial.key] = measured.get((trial.task, trial.arm), length * typical)
     return seconds
 
 
@@ -167,7 +174,7 @@ def summarise(plan: Plan, home: Path, planned: Container[str] = ()) -> dict[str,
     left = [trial for key, trial in unique.items() if found[key] != "done"]
     device = device_of(plan)
     measured = measured_seconds(plan, home, found)
-    flops = {trial.cell.digest: training_flops(trial.cell.task.rung) for trial in unique.values()}
+    flops = flops_of(plan)
     first = {trial.task: trial.cell for trial in reversed(unique.values())}
     prices = trial_seconds(plan, measured)
     seconds_of: dict[str, list[float]] = defaultdict(list)
