@@ -22,6 +22,7 @@ class Tasks:
     margins: dict[str, dict[str, Any]]
     sensitivity: dict[str, dict[str, Any]]
     horizons: dict[str, Horizons | None]
+    recipes: dict[str, str | None]  # what the baseline was trained with
 
     def margin(self, task: str) -> float:
         return float(self.margins[task]["value"])
@@ -32,7 +33,8 @@ class Tasks:
     def described(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """A manifest's task with what the board adds to it."""
         name = task["name"]
-        return {**task, "margin": self.margins[name], "sensitivity": self.sensitivity[name]}
+        own = {"margin": self.margins[name], "sensitivity": self.sensitivity[name], "recipe": self.recipes[name]}
+        return {**task, **own}
 
 
 def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
@@ -45,7 +47,14 @@ def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
         margins,
         {name: _sensitivity(manifest, records, name, margins[name]["value"]) for name in names},
         {name: horizons_of(manifest, records, name) for name in names},
+        {name: _recipe(records, manifest["baseline"], name) for name in names},
     )
+
+
+def _recipe(records: Records, baseline: str, task: str) -> str | None:
+    """The training recipe that a task's records name; those of protocol 1 name none."""
+    found = (outcome.record["config"]["task"].get("rung") for outcome in records.cell(baseline, task) if outcome.record)
+    return next((rung["recipe"] for rung in found if rung and "recipe" in rung), None)
 
 
 def _sensitivity(manifest: Mapping[str, Any], records: Records, task: str, margin: float) -> dict[str, Any]:

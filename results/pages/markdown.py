@@ -60,15 +60,15 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any], str | None]]) -> str:
     """The boards in short, for whoever reads them as text.
 
     Args:
-        boards: each with its folder below the one that this text lies in.
+        boards: each with its folder below the one that this text lies in, and the protocol that superseded its own.
     """
     lines = ["# Published boards", ""]
-    for folder, board in boards:
-        kept = " · **superseded**, kept as what it was" if folder.startswith("protocol-") else ""
+    for folder, board, superseded_by in boards:
+        kept = f" · **superseded** by protocol {superseded_by}, kept as what it was" if superseded_by else ""
         facts = f"{_facts(board)}{kept} · [whole board]({folder}/leaderboard.md)"
         lines += [f"## {cell(board['title'])}", "", facts, ""]
         for task in board["tasks"]:

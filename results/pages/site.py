@@ -8,26 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import jinja2
 
 from results.pages import recommendation
 from results.pages.embedded import figures_data
-from results.pages.html import row_slugs
 from results.pages.markdown import boards_markdown
 from results.pages.rendering import headline, render, seeds_run, slug
+from results.pages.tracks import renew_page, side_by_side
 from results.plots import board_figures, svg
 from results.plots.style import ArmStyle, arm_styles
 from results.records import load_manifest
 from results.statistics.verdict import WORDS
+from results.text import cell
 
-_TRACKS = ("as-published", "tuned", "balanced")
+_SET_ASIDE = "protocol-"  # and its number: a folder of boards of a protocol that no longer holds
 
 
 def write_index(published: Path) -> Path:
     """Write `published`/index.html, README.md, and claims.html where there is a claims.json (a list of verdicts), also
     in a folder `protocol-N` of what was set aside.
+
+    Boards' own pages get their tracks side by side; pages of older protocols are left as they were made.
 
     Args:
         published: each folder below it that holds a leaderboard.json is a board, with its manifest.json and index.html.
@@ -53,10 +56,14 @@ def write_index(published: Path) -> Path:
     published.mkdir(parents=True, exist_ok=True)
     for place in [published, *(path for path in sorted(published.iterdir()) if _set_aside(path.name))]:
         _write_claims(place, _set_aside(place.name))
-    text = boards_markdown([(board["folder"], board["board"]) for board in boards])
+    text = boards_markdown([(board["folder"], board["board"], board["superseded_by"]) for board in boards])
     told = recommendation.of(published)
     (published / "README.md").write_text("\n".join([*told.markdown, "", text]), encoding="utf-8")
     told.write_figure(published)
+    for number in {_set_aside(board["folder"]) for board in boards} - {0}:
+        kept = [board for board in boards if _set_aside(board["folder"]) == number]
+        (published / f"{_SET_ASIDE}{number}" / "README.md").write_text(_set_aside_page(number, kept), encoding="utf-8")
+    tracks = side_by_side(boards)
     index = published / "index.html"
     page = render(
         "index.j2",
@@ -64,11 +71,15 @@ def write_index(published: Path) -> Path:
         claims=claims,
         words=WORDS,
         told=told,
-        tracks=tracks_of(boards),
+        tracks=tracks,
+        here="",
+        up="",
         variable=svg.variable,
         figures_data=figures_data([board["forest"] for board in boards], styles),
     )
     index.write_text(page, encoding="utf-8")
+    for board in boards:
+        renew_page(published / unquote(board["href"]), board["href"], tracks)
     return index
 
 
@@ -82,45 +93,6 @@ def _write_claims(place: Path, set_aside: int) -> None:
         except (jinja2.UndefinedError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not a list of verdicts on claims ({error})") from None
         path.with_suffix(".html").write_text(page, encoding="utf-8")
-
-
-def tracks_of(boards: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Tasks on which a strategy's knob was set in more than one way: each strategy's rows side by side.
-
-    Only boards of one protocol, hardware and recipe are put together, and of a track the board that comes first.
-
-    Returns:
-        Per task `task`, `title`, `tracks` in their order, `lines`: title, style, and per track the row with its link.
-    """
-    tables: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
-    for board in boards:
-        content = board["board"]
-        for task in content["tasks"]:
-            key = (task["name"], content["protocol_version"], content["hardware"], content["baseline"])
-            tables.setdefault(key, {}).setdefault(str(content.get("track") or ""), {"board": board, "task": task})
-    return [_beside(found) for found in tables.values() if len(found) > 1]
-
-
-def _beside(found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    tracks = sorted(found, key=lambda track: (_TRACKS.index(track) if track in _TRACKS else len(_TRACKS), track))
-    task = found[tracks[0]]["task"]
-    lines: dict[str, dict[str, Any]] = {}
-    for track in tracks:
-        board = found[track]["board"]
-        for row, anchor in zip(board["board"]["rows"], row_slugs(board["board"]), strict=True):
-            if row["task"] == task["name"] and row["delta_loss"]["verdict"] != "baseline":
-                line = lines.setdefault(
-                    row["arm"], {"title": row["title"], "style": board["styles"][row["arm"]], "rows": {}}
-                )
-                line["rows"][track] = {**row, "href": f"{board['href']}#{anchor}"}
-    whole = [line for line in lines.values() if len(line["rows"]) > 1]
-    whole.sort(key=lambda line: min(_mean(row) for row in line["rows"].values()))
-    return {"task": task["name"], "title": headline(task), "tracks": tracks, "lines": whole}
-
-
-def _mean(row: Mapping[str, Any]) -> float:
-    mean = row["delta_loss"]["mean"]
-    return float("inf") if mean is None else float(mean)
 
 
 def _version(board: Mapping[str, Any]) -> tuple[int, str]:
@@ -190,8 +162,18 @@ def _summary(
 def _set_aside(folder: str) -> int:
     """The protocol whose boards a folder `protocol-N` keeps; 0 for any other folder."""
     first = folder.split("/")[0]
-    number = first.removeprefix("protocol-")
-    return int(number) if first.startswith("protocol-") and number.isdecimal() else 0
+    number = first.removeprefix(_SET_ASIDE)
+    return int(number) if first.startswith(_SET_ASIDE) and number.isdecimal() else 0
+
+
+def _set_aside_page(number: int, boards: Sequence[Mapping[str, Any]]) -> str:
+    """What stands beside boards that are kept unchanged, since their own pages cannot say it."""
+    places = [(board["folder"].partition("/")[2], cell(board["title"])) for board in boards]
+    lines = [f"# Superseded: boards of protocol {number}", ""]
+    lines += ["They are kept as they were published, as evidence and not as advice; [newer boards](../README.md).", ""]
+    lines += [f"- [{title}]({place}/leaderboard.md) ([page]({place}/index.html))" for place, title in places]
+    lines += ["", f"`equipoise reproduce protocol-{number}/BOARD/ARM/TASK` says how a row of theirs is run again."]
+    return "\n".join(lines) + "\n"
 
 
 def _newest_first(made: str) -> list[int]:

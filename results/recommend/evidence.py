@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from results.statistics.horizons import Curve
+
 Json = Mapping[str, Any]
 
 
@@ -122,9 +124,9 @@ class Cell:
         ratio = (row.content.get("step_time") or {}).get(str(devices))
         worth = self.task.get("margin") or {}
         half, double = worth.get("half"), worth.get("double")
-        if not ratio or not half or not double or min(half, double) <= 0:
+        if not ratio or not half or not double or not Curve(half, double).usable:
             return {}
-        lost = loss_of_fewer_tokens(half, double, math.log2(ratio))
+        lost = Curve(half, double).difference(-math.log2(ratio))
         return {seed: loss + lost for seed, loss in row.losses.items()}
 
     @cached_property
@@ -138,18 +140,6 @@ class Cell:
             if row["task"] == self.name and row["arm"] != twin
         ]
         return [row for row in rows if row.routes]
-
-
-def loss_of_fewer_tokens(half: float, double: float, halvings: float) -> float:
-    """What the loss is higher by after 2^−halvings of the tokens: a power law through three horizons.
-
-    Args:
-        half: loss at half the tokens minus loss at all of them; double: loss at all minus loss at twice as many.
-    """
-    bend = math.log(double / half)
-    if abs(bend) < 1e-9:
-        return double * halvings
-    return double * math.expm1(-bend * halvings) / -math.expm1(bend)
 
 
 def load(published: Path) -> list[Board]:

@@ -20,7 +20,7 @@ def published_folder() -> Path:
 
 
 def find_row(row: str, boards: Path) -> tuple[Path, dict[str, Any]]:
-    """The board's folder and the row `BOARD/ARM/TASK` of its leaderboard.
+    """The board's folder and the row `BOARD/ARM/TASK` of its leaderboard; a strategy's name does where it has one arm.
 
     Raises:
         UsageError: there is no such board or row, or the board is of an earlier protocol.
@@ -38,10 +38,14 @@ def find_row(row: str, boards: Path) -> tuple[Path, dict[str, Any]]:
     if board["protocol_version"] != PROTOCOL:
         raise UsageError(_other_protocol(row, board))
     rows = board["rows"]
-    for candidate in rows:
-        if (candidate["strategy"], candidate["task"]) == (arm, task):
-            return boards / name, candidate
-    known = [f"{name}/{candidate['strategy']}/{candidate['task']}" for candidate in rows]
+    for column in ("arm", "strategy"):
+        found = [candidate for candidate in rows if (candidate[column], candidate["task"]) == (arm, task)]
+        if len(found) > 1:
+            arms = ", ".join(candidate["arm"] for candidate in found)
+            raise UsageError(f"row: {row!r} has several arms on board {name}; expected one of {arms}")
+        if found:
+            return boards / name, found[0]
+    known = [f"{name}/{candidate['arm']}/{candidate['task']}" for candidate in rows]
     raise UsageError(f"row: board {name} has no row {row!r}{nearest(row, known)}")
 
 

@@ -30,6 +30,17 @@ def board_of(path, gain=0.3, **options):
     return build(manifest, collect(manifest, trials)), manifest, trials
 
 
+def test_a_task_carries_the_recipe_its_baseline_was_trained_with(tmp_path):
+    manifest, trials = write_suite(tmp_path, ARMS[:2], seeds=2, curves=False, control=None)
+    assert build(manifest, collect(manifest, trials))["tasks"][0]["recipe"] is None
+    for trial in manifest["trials"]:
+        path = trials / trial["trial_key"] / "record.json"
+        record = json.loads(path.read_text())
+        record["config"]["task"]["rung"]["recipe"] = "muon" if trial["arm"] == "penalty" else "its own"
+        path.write_text(json.dumps(record))
+    assert build(manifest, collect(manifest, trials))["tasks"][0]["recipe"] == "muon"
+
+
 def rows_of(board):
     return {row["arm"]: row for row in board["rows"]}
 

@@ -279,7 +279,10 @@ def test_boards_set_aside_are_marked_superseded_even_alone(tmp_path: Path) -> No
     publish(published / "protocol-1" / "old", tmp_path / "1", seeds=2, curves=False)
     assert "protocol 2 trains differently" in site.write_index(published).read_text(encoding="utf-8")
     text = (published / "README.md").read_text(encoding="utf-8")
-    assert "**superseded**, kept as what it was · [whole board](protocol-1/old/leaderboard.md)" in text
+    assert "**superseded** by protocol 2, kept as what it was · [whole board](protocol-1/old/leaderboard.md)" in text
+    beside = (published / "protocol-1" / "README.md").read_text(encoding="utf-8")
+    assert beside.startswith("# Superseded: boards of protocol 1\n")
+    assert "](old/leaderboard.md) ([page](old/index.html))" in beside
     (published / "protocol-1").rename(published / "protocols")
     assert "trains differently" not in site.write_index(published).read_text(encoding="utf-8")
 
@@ -330,20 +333,52 @@ def test_boards_of_an_older_protocol_are_marked_and_come_last(tmp_path: Path) ->
 
 def test_a_strategys_tracks_stand_side_by_side(tmp_path: Path) -> None:
     published = tmp_path / "published"
-    for number, track in enumerate(("tuned", "as-published")):
+    for number, track in enumerate(("tuned", "balanced", "as-published")):
         publish(published / track, tmp_path / str(number), seeds=6, curves=False)
         path = published / track / "leaderboard.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"track": track}))
+        board = json.loads(path.read_text()) | {"track": track}
+        if track == "balanced":
+            board["rows"] = [row for row in board["rows"] if row["arm"] != "table"]
+        path.write_text(json.dumps(board))
     index = site.write_index(published).read_text(encoding="utf-8")
-    section = re.search(r'<section id="tracks">(.*?)</section>', index, re.S)
-    assert section
-    assert re.findall(r'<th scope="col">([^<]+)</th>', section[1]) == ["Strategy", "as published", "tuned"]
-    links = re.findall(r'href="([^"]+)"', section[1])
-    assert "tuned/index.html#row-bias-mix-nano" in links
-    assert "as-published/index.html#row-bias-mix-nano" in links
+    places = ("as-published", "tuned", "balanced")
+
+    def section_of(page: str) -> str:
+        (found,) = re.findall(r'<section id="tracks">(.*?)</section>', page, re.S)
+        assert re.findall(r'<th scope="col">([^<]+)</th>', found) == ["Strategy", "as published", *places[1:]]
+        return found
+
+    links = re.findall(r'href="([^"]+)"', section_of(index))
+    assert {f"{place}/index.html#row-bias-mix-nano" for place in places} <= set(links)
+    assert "balanced/index.html#row-table-mix-nano" not in links
     for link in links:
         page, anchor = link.split("#")
         assert f'<tr id="{anchor}"' in (published / page).read_text(encoding="utf-8")
+    own = published / "tuned" / "index.html"  # the same rows on a board's own page, its own ones first
+    first = own.read_text(encoding="utf-8")
+    mine = [link.replace("tuned/index.html", "") if "tuned/" in link else f"../{link}" for link in links]
+    assert re.findall(r'href="([^"]+)"', section_of(first)) == mine
+    Parsed(first)
+    own.write_text(first.replace("<!-- tracks: start -->", "").replace("<!-- tracks: end -->", ""), encoding="utf-8")
+    without = own.read_text(encoding="utf-8")
+    site.write_index(published)
+    assert own.read_text(encoding="utf-8") == without  # a page made before there were markers
+    other = published / "as-published" / "index.html"
+    once = other.read_text(encoding="utf-8")
+    site.write_index(published)
+    assert other.read_text(encoding="utf-8") == once
+
+
+@pytest.mark.parametrize("change", [{"hardware": "another"}, {"suite": "other"}, {"protocol_version": "0"}])
+def test_tracks_of_other_conditions_are_not_put_together(tmp_path: Path, change: dict[str, str]) -> None:
+    published = tmp_path / "published"
+    for number, track in enumerate(("tuned", "as-published")):
+        publish(published / track, tmp_path / str(number), seeds=2, curves=False)
+        path = published / track / "leaderboard.json"
+        own = {"track": track, **(change if track == "tuned" else {})}
+        path.write_text(json.dumps(json.loads(path.read_text()) | own))
+    assert '<section id="tracks">' not in site.write_index(published).read_text(encoding="utf-8")
+    assert '<section id="tracks">' not in (published / "tuned" / "index.html").read_text(encoding="utf-8")
 
 
 def test_what_a_board_says_of_a_task_stands_beside_its_rows(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from published_boards import LEVELS, board, losses, row, write
 
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
-from results.recommend.evidence import loss_of_fewer_tokens
 from results.recommend.rankings import rankings
 from results.recommend.wording import as_text
 
@@ -114,13 +113,12 @@ def test_equal_time_is_judged_by_losses_at_equal_time(tmp_path):
     assert silent["missing"][0]["words"] == "text-bench on suite has no losses at equal time on 64 devices"
 
 
-def test_fewer_tokens_cost_what_they_cost_the_baseline():
-    """The curve goes through the three horizons: loss 3.3 at half, 3.0 at all, 2.8 at double."""
-    assert loss_of_fewer_tokens(0.3, 0.2, 0) == 0
-    assert loss_of_fewer_tokens(0.3, 0.2, 1) == pytest.approx(0.3)
-    assert loss_of_fewer_tokens(0.3, 0.2, -1) == pytest.approx(-0.2)
-    assert loss_of_fewer_tokens(0.3, 0.2, 2) == pytest.approx(0.3 + 0.45)  # each halving costs 1.5 times the last
-    assert loss_of_fewer_tokens(0.2, 0.2, 3) == pytest.approx(0.6)
+@pytest.mark.parametrize(("ratio", "lost"), [(1.0, 0.0), (2.0, 0.3), (0.5, -0.2), (4.0, 0.3 + 0.45)])
+def test_a_slower_step_costs_what_fewer_tokens_cost_the_baseline(tmp_path, ratio, lost):
+    """Its loss is 0.3 higher at half the tokens and 0.2 lower at double; each halving costs 1.5 times the last."""
+    rows = [row("good", "text-bench", {0: 3.0, 1: 3.5}, step_time=ratio)]
+    (cell,) = evidence.cells(loaded(tmp_path, board(rows=rows)))
+    assert cell.losses_at(cell.rows[0], 64) == pytest.approx({0: 3.0 + lost, 1: 3.5 + lost})
 
 
 def test_balanced_means_balanced_and_tracks_never_mix(tmp_path):

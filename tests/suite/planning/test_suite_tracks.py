@@ -138,6 +138,23 @@ def test_publish_and_reproduce(suite_file, home, tmp_path):
     call("reproduce", "tiny/smebu/zipf-nano", "--seed", 9, "--boards", boards, "--home", home, code=2)
 
 
+def test_a_row_is_found_by_its_arm_or_by_a_strategy_that_has_one(tmp_path):
+    arms = {"aux_loss": "aux_loss", "aux_loss-sequence": "aux_loss", "slow": "smebu", "x": "hash", "y": "hash"}
+    rows = [{"arm": arm, "strategy": strategy, "task": "t"} for arm, strategy in arms.items()]
+    (tmp_path / "tiny").mkdir()
+    write_json(tmp_path / "tiny" / "leaderboard.json", {"suite": "tiny", "protocol_version": PROTOCOL, "rows": rows})
+
+    def arm_of(name):
+        return reproduce.find_row(f"tiny/{name}/t", tmp_path)[1]["arm"]
+
+    assert [arm_of(name) for name in arms] == list(arms)
+    assert arm_of("smebu") == "slow"
+    with pytest.raises(config.UsageError, match="'tiny/hash/t' has several arms on board tiny; expected one of x, y"):
+        arm_of("hash")
+    with pytest.raises(config.UsageError, match="did you mean 'tiny/aux_loss-sequence/t'"):
+        arm_of("aux_loss-sequenc")
+
+
 @pytest.mark.parametrize(
     ("version", "how"),
     [
