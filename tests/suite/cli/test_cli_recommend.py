@@ -33,7 +33,8 @@ def ask(published, *words, code=0):
         ("--devices 1", "close"),
         ("--causal", "good"),
         ("--causal --devices 64", "far"),
-        ("--no-knob --causal", "far"),  # good has one
+        ("--no-knob", "close"),
+        ("--no-knob --causal", None),  # only one is left, and nothing to compare it with
         ("--experts 32 --causal", "good"),
         ("--experts 256", None),
         ("--recipe muon", "close"),
