@@ -52,7 +52,9 @@ def test_only_the_beginning_is_read():
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"x", "here: not a gzipped dump"), (dump(), "here: holds no article")]
+    ("content", "message"),
+    [(b"x", "here: not a gzipped dump"), (dump(), "here: holds no article")],
+    ids=["no dump", "no article"],  # a name with the hour in it would differ between processes
 )
 def test_what_is_no_dump_is_refused(content, message):
     with pytest.raises(CorpusError, match=message):
