@@ -63,9 +63,8 @@ def unfit(cell: Cell, need: Need) -> str | None:
     """Why a cell says nothing, in words that follow its name; None where it may."""
     if cell.sensitivity is None:
         return "does not say whether balancing can be seen on it"
-    if cell.sensitivity != "fit":
-        gain = (cell.task["sensitivity"].get("gain") or {}).get("mean")
-        shown = "" if gain is None else f" (experts gain {gain:.3f} nats/token over the dense twin)"
+    if not cell.experts_pay:
+        shown = "" if cell.gain is None else f" (experts gain {cell.gain:.3f} nats/token over the dense twin)"
         return f"is too blunt to judge balancing{shown}"
     if need.devices > 1 and not any(cell.losses_at(row, need.devices) for row in cell.rows):
         return f"has no losses at equal time on {need.devices} devices"
@@ -97,6 +96,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "top_k": cell.task.get("top_k"),
         "hardware": cell.board.content.get("hardware"),
         "margin": cell.margin,
+        "blunt": cell.sensitivity != "fit",
         "devices": need.devices,
         "set": entries["in the set"],
         "behind": entries["behind"],

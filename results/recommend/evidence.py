@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.statistics.horizons import Curve
+from results.statistics.sensitivity import FIT_GAIN
 
 Json = Mapping[str, Any]
 
@@ -114,6 +115,17 @@ class Cell:
     def sensitivity(self) -> str | None:
         """`fit` or `blunt`; None where the board does not say whether balancing can be seen on the task."""
         return (self.task.get("sensitivity") or {}).get("word")
+
+    @property
+    def gain(self) -> float | None:
+        """What experts are ahead of the dense twin, nats/token."""
+        mean = ((self.task.get("sensitivity") or {}).get("gain") or {}).get("mean")
+        return None if mean is None else float(mean)
+
+    @property
+    def experts_pay(self) -> bool:
+        """Whether differences shown on it count: how experts are balanced cannot matter where they bring nothing."""
+        return self.sensitivity == "fit" or (self.gain is not None and self.gain >= FIT_GAIN)
 
     def losses_at(self, row: Row, devices: int) -> dict[int, float]:
         """Seed → loss in the baseline's time on so many devices; empty where the board does not say.

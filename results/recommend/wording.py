@@ -53,13 +53,15 @@ def basis(found: Answer) -> str:
     seeds = f"{ns[0]}" if len(ns) == 1 else f"{ns[0]} to {ns[-1]}"
     parts = [f"{found['task']}", f"{found['experts']} experts top-{found['top_k']}"]
     parts += [found["recipe"]] if found["recipe"] else []
+    parts += ["blunt"] if found["blunt"] else []
     parts += [f"equal time on {found['devices']} devices"] if found["devices"] > 1 else []
     return ", ".join([*parts, f"{seeds} seeds"])
 
 
 def caveats(found: Answer) -> list[str]:
     """What did not take part, and why."""
-    said = [f"{entry['title']} diverged" for entry in found["diverged"]]
+    said = [upper(NOISY)] if found["blunt"] else []
+    said += [f"{entry['title']} diverged" for entry in found["diverged"]]
     said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
     out: dict[str, list[str]] = {}
     for entry in found["left_out"]:
@@ -85,6 +87,8 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
         lines += ["How rankings travel", *(f"  {travels(entry)}" for entry in ranked), ""]
     return "\n".join(lines).rstrip()
 
+
+NOISY = "blunt: experts gain enough, but less than ten times the spread; who is named first may still be behind"
 
 READING = (
     "A strategy is named first unless some other is shown to have the lower loss (one-sided paired t tests, adjusted; "
@@ -133,8 +137,10 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
 
 def below(answers: Sequence[Answer], ranked: Sequence[Answer]) -> list[str]:
     """What stands under the table: how to read it, or what is missing; and how rankings travel."""
+    noisy = any(found["blunt"] for answer in answers for found in answer["evidence"])
+    reading = f"{READING} {upper(NOISY)}." if noisy else READING
     return [
-        READING if any(answer["evidence"] for answer in answers) else _why_nothing(answers),
+        reading if any(answer["evidence"] for answer in answers) else _why_nothing(answers),
         "How rankings travel: " + _summary(ranked),
     ]
 

@@ -94,6 +94,18 @@ def test_what_is_no_evidence_is_said_to_be_none(tmp_path, changes, words):
     assert "No evidence." in as_text([given])
 
 
+@pytest.mark.parametrize(("gain", "counts"), [(0.15, True), (0.149, False)])
+def test_where_experts_pay_a_wide_spread_leaves_evidence_and_says_so(tmp_path, gain, counts):
+    """A gain of 0.15 nats/token is enough; under ten spreads the answer says that it is blunt."""
+    content, manifest = board(word="blunt")
+    content["tasks"][0]["sensitivity"]["gain"]["mean"] = gain
+    given = answers(loaded(tmp_path, (content, manifest)), "loss")
+    said = as_text([given])
+    assert [found["blunt"] for found in given["evidence"]] == [True] * counts
+    assert ("less than ten times the spread" in said) == counts
+    assert (", blunt, " in said) == counts
+
+
 def test_a_superseded_protocol_is_no_evidence(tmp_path):
     old, new = board("old", protocol="1", levels={"good": 9.0, "far": 1.0}), board("new", tasks=("recall-bench",))
     given = answers(loaded(tmp_path, old, new), "loss")
