@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
 from results.text import interval
 
 Row = Mapping[str, Any]
 FIT = {
     "fit": "Fit: experts help here, so that balancing can matter.",
-    "blunt": "Blunt: experts hardly help here, so that no balancing rule can be told from another.",
+    "blunt": f"Blunt: experts gain less than {FIT_GAIN} nats/token, "
+    f"or less than {FIT_SPREADS} spreads of a difference; no tie is called.",
 }
 MARGINS = {
     "tokens": "what {more} more training tokens would bring the baseline",

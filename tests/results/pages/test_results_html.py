@@ -397,6 +397,10 @@ def test_what_a_board_says_of_a_task_stands_beside_its_rows(tmp_path: Path) -> N
                  "+30.0 %", "+10.0 % … +50.0 %", "−20.0 %", "Time saved, 64", "balanced"):  # fmt: skip
         assert said in text, said
     assert "Time saved, 8" not in text
+    board["tasks"][0]["sensitivity"]["word"] = "blunt"
+    page = html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8")
+    said = "Blunt: experts gain less than 0.15 nats/token, or less than 10 spreads of a difference; no tie is called."
+    assert said in " ".join("".join(Parsed(page).text).split())
     plain = " ".join("".join(Parsed(page_of(tmp_path / "plain", seeds=6, curves=False)).text).split())
     assert "Tokens saved" not in plain
 
