@@ -105,7 +105,7 @@ class Browser:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']['exception'].get('description')}")
         return answer["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 10) -> None:
+    def wait(self, condition: str, seconds: float = 60) -> None:
         deadline = time.monotonic() + seconds
         while not self.js(f"!!({condition})"):
             if time.monotonic() > deadline:
@@ -136,7 +136,7 @@ class Browser:
         sent = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith("data:")]
 
-    def _receive(self, seconds: float = 20) -> dict[str, Any]:
+    def _receive(self, seconds: float = 60) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while b"\0" not in self._buffer:
             if not select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))[0]:
