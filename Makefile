@@ -32,11 +32,12 @@ $(MEGABLOCKS): $(STAMP)
 submissions: $(STAMP) ## check the published boards: what a change adds under results/ is a stranger's until checked
 	$(BIN)/equipoise verify results/published
 
-# Files share two processes, of one thread each; what waits for a scheduler goes by the clock, and has the machine to itself.
+# Files share two processes, of one thread each; what waits for a scheduler or a browser has the machine to itself.
 TEST_JOBS ?= 2
+ALONE := tests/slurm tests/results/pages/test_results_browser.py
 test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile --ignore tests/slurm
-	$(BIN)/python -m pytest tests/slurm
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ALONE:%=--ignore %)
+	$(BIN)/python -m pytest $(ALONE)
 
 test-slow: $(STAMP) ## the long ones
 	$(BIN)/python -m pytest -m slow
