@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from suite.cli.options import home_option, json_option, parse_seeds, print_json, resolve_home
+from suite.words import quantity
 
 suite_option = click.option(
     "--suite", "suites", multiple=True, metavar="FILE", help="A suite's file, where it does not come with Equipoise."
@@ -74,7 +75,7 @@ def pack(
     count = sum(name.endswith("/record.json") for name in head["files"])
     digest = archives.digest(target)
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="utf-8")
-    click.echo(f"{target}: {count} trials, {target.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}", err=True)
+    click.echo(f"{target}: {count} trials, {quantity(target.stat().st_size, 'B')}, SHA-256 {digest}", err=True)
     sys.exit(1 if report.violations else 0)
 
 
@@ -264,7 +265,7 @@ def summary(report: Any) -> str:
     seeds = {trial["seed"] for trial in manifest["trials"]}
     return (
         f"in order: {manifest['suite']} by {report.submission.head['by']}, {len(arms)} arms on {', '.join(tasks)}, "
-        f"{len(seeds)} seeds"
+        f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
     )
 
 
