@@ -27,6 +27,7 @@ SWEEP_SEEDS = 300_000
 MOST_SEEDS = AA_SEEDS  # of which none is the A/A arm's
 LARGEST_SEED = 10**9
 MOST_THREADS = 1_024
+LARGEST_NUMBER = 10**300
 
 
 class _Loader(yaml.SafeLoader):
@@ -92,6 +93,14 @@ class ArmEntry(Strict):
     def _safe(cls, value: str | None) -> str | None:
         if value is not None and (not value or any(c in value for c in "/\\\n\r\0") or value.startswith(".")):
             raise ValueError("an arm's name may not be empty, start with a dot or hold slashes")
+        return value
+
+    @field_validator("set")
+    @classmethod
+    def _fits_a_float(cls, value: dict[str, Any]) -> dict[str, Any]:
+        large = [name for name, number in value.items() if isinstance(number, int) and abs(number) > LARGEST_NUMBER]
+        if large:
+            raise ValueError(f"{large[0]}: expected a number of at most {LARGEST_NUMBER:.0e}")
         return value
 
     @property

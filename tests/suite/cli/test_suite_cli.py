@@ -90,6 +90,7 @@ MISTAKES = [
         ["plan", "quick", "--set", "rung.batch_sequences=99999999999999999999"],
         "rung.batch_sequences: 99999999999999999999 is impossible; it should be less than or equal to 1000000000000",
     ),
+    (["plan", "quick", "--set", f"smebu.rate={10**400}"], "Value error, rate: expected a number of at most 1e+300"),
     (["plan", "quick", "--set", "margin=2001-13-45"], "--set margin: '2001-13-45' is not a YAML value"),
     (["run", "quick", "--set", "rung.stepps=3"], 'nearest: "steps"'),
     (["run", "quick", "--set", "rung.steps=soon"], "rung.steps"),
