@@ -11,8 +11,9 @@ from typing import Any
 
 from results.recommend.confidence import Standing, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
-from results.recommend.needs import BALANCED_BELOW, NEEDS, Need
+from results.recommend.needs import NEEDS, Need
 from results.statistics.power import MIN_SEEDS
+from results.statistics.tuning import BALANCED_BELOW
 
 SHOWN_TRACKS = ("as-published", "balanced")  # tuning by loss alone buys imbalance that many devices cannot afford
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from results.recommend.evidence import Cell, Row
+from results.statistics.tuning import BALANCED_BELOW
 
 TRACKS = ("as-published", "tuned", "balanced")
-BALANCED_BELOW = 1.0  # MaxVio of late training batches: no expert gets twice its share
 TEXT = ("text", "mix")
 SPARSE = ("text-sparse", "sparse")
 SHIFT = ("text-shift", "recall-shift", "shift")

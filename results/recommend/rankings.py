@@ -29,9 +29,9 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
         `Agreement`; for a dimension without a pair one entry with `word` "no evidence".
     """
     newest, _ = current(boards)
-    fit = [cell for cell in cells(newest) if cell.experts_pay]
+    paying = [cell for cell in cells(newest) if cell.experts_pay]
     found: list[dict[str, Any]] = []
-    for dimension, first, second in _pairs(fit):
+    for dimension, first, second in _pairs(paying):
         agreed = agreement(_losses(first), _losses(second))
         if agreed is not None:
             found.append(
