@@ -46,9 +46,7 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
             )
     for dimension, words in DIMENSIONS.items():
         if not any(entry["dimension"] == dimension for entry in found):
-            why = (
-                f"no two boards or tasks on which experts pay differ in this alone and share {FEWEST_ARMS} strategies"
-            )
+            why = f"no two boards or tasks on which experts pay differ in this alone and share {FEWEST_ARMS} strategies"
             found.append({"dimension": dimension, "word": "no evidence", "words": f"{words}: {why}"})
     order = list(DIMENSIONS)
     return sorted(found, key=lambda entry: order.index(entry["dimension"]))
