@@ -47,19 +47,24 @@ def signed(estimate: Mapping[str, Any], digits: int) -> str:
 
 
 def saved_words(saved: Mapping[str, Any] | None) -> str:
-    """A share of tokens or time: `+35 % [+20, +52]`; beyond the baseline's horizons no more than that is said."""
+    """A share of tokens or time: `+35% [+20%, +52%]`; beyond the baseline's horizons no more than that is said."""
     if saved is None:
         return "–"
     mean = saved["mean"]
     if saved["extrapolated"]:
         if mean is not None and mean < 0:
             return f"under {share(max(mean, -0.5))} (extrapolated)"
-        return f"over {share(1.0)}" + (f" ({share(mean)} extrapolated)" if mean is not None else "")
+        return f"over {share(1.0)}" + (f" ({saving(mean)} extrapolated)" if mean is not None else "")
     if mean is None:
         return "–"
     if saved["ci_low"] is None or saved["ci_high"] is None:
-        return share(mean)
-    return f"{share(mean)} [{share(saved['ci_low'])}, {share(saved['ci_high'])}]"
+        return saving(mean)
+    return f"{saving(mean)} [{saving(saved['ci_low'])}, {saving(saved['ci_high'])}]"
+
+
+def saving(value: float) -> str:
+    """`+35%`: the baseline would take 35 % longer; from twice as long on `2.4 ×` as long."""
+    return share(value) if value < 1 else f"{1 + value:.1f} ×"
 
 
 def share(value: float) -> str:

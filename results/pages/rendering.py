@@ -115,6 +115,7 @@ def _environment() -> jinja2.Environment:
         "percent": percent,
         "signed": signed,
         "relative": lambda value: "–" if value is None else f"{signed(100 * value, 1)} %",
+        "saving": lambda value: f"{signed(100 * value, 1)} %" if value < 1 else f"{1 + value:.1f} ×",
         "sentence": lambda text: f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else "",
         "significant": lambda value, digits=4: "–" if value is None else f"{value:.{digits}g}".replace("-", "−"),
         "thousands": lambda value: "–" if value is None else f"{value:,.0f}",

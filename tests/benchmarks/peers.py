@@ -34,9 +34,10 @@ from suite.training.model import Transformer
 from tasks import Rung
 
 Step = Callable[[torch.Tensor], None]
+ADAMW = {"rung.recipe": "adamw"}  # the peers' optimizer, whatever the rung's recipe is
 SHAPES: dict[str, dict[str, Any]] = {
-    "micro": {},
-    "width 256": {"rung.width": 256, "rung.batch_sequences": 8, "rung.micro_batches": 1},
+    "micro": {**ADAMW},
+    "width 256": {**ADAMW, "rung.width": 256, "rung.batch_sequences": 8, "rung.micro_batches": 1},
 }
 THEIRS = ("olmoe", "qwen3_moe", "mixtral")
 

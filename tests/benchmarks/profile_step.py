@@ -17,7 +17,7 @@ import tasks
 from tests.benchmarks.peers import SHAPES, ours, tokens_of
 
 KINDS = {
-    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
     "attention": ("aten::_scaled_dot_product",),
     "gather, sort, top-k": (
         "aten::index",

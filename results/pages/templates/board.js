@@ -60,7 +60,7 @@ const pretty = (content) => el("pre", { tabindex: 0 }, JSON.stringify(content, n
 const longer = (entry) => {
   if (!entry) return "–";
   if (entry.mean === null || entry.mean === undefined) return entry.extrapolated ? "never reached by the baseline" : "–";
-  const write = (value) => `${signed(100 * value, 1)} %`;
+  const write = (value) => (value < 1 ? `${signed(100 * value, 1)} %` : `${fixed(1 + value, 1)} ×`);  // from twice as long on
   return `${write(entry.mean)}${entry.ci_low === null || entry.ci_low === undefined ? "" : ` (${span(entry.ci_low, entry.ci_high, write)})`}${entry.extrapolated ? ", extrapolated" : ""}`;
 };
 const interval = (entry, write = signed) => `${write(entry.mean)}${entry.ci_low === null ? "" : ` (${span(entry.ci_low, entry.ci_high, write)})`}`;

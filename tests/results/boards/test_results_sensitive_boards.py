@@ -131,6 +131,7 @@ def test_tokens_saved_of_a_row(fit):
     assert rows["seer"]["tokens_saved"]["extrapolated"] is True
     assert "over +100%" in saved_words(rows["seer"]["tokens_saved"])
     assert rows["penalty"]["tokens_saved"] is None
+    assert saved_words({"mean": 1.43, "ci_low": 0.96, "ci_high": 1.87, "extrapolated": False}) == "2.4 × [+96%, 2.9 ×]"
 
 
 def test_time_on_many_devices_punishes_a_collapsed_load(fit):
