@@ -74,6 +74,7 @@ def _task(
             planned=len(records.cell(first, task)),
             diverged=_count(records.cell(first, task), "diverged"),
             reference_diverged=_count(records.cell(second, task), "diverged"),
+            reference_finished=_count(records.cell(second, task), "finished"),
             reference=second,
         )
         for (first, second), summary in zip(couples, summaries, strict=True)

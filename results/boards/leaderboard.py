@@ -101,12 +101,14 @@ def _judge(
     about: Tasks,
 ) -> dict[str, dict[str, Any]]:
     base_diverged = _diverged(records.cell(manifest["baseline"], task))
+    n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
     family = [
         Family(
             summaries[arm, task],
             planned=len(records.cell(arm, task)),
             diverged=_diverged(records.cell(arm, task)),
             reference_diverged=base_diverged,
+            reference_finished=n,
         )
         for arm in compared
     ]
@@ -117,7 +119,6 @@ def _judge(
         )
     }
     own = Verdict(Decision("baseline", None, None, None, False), "what the others are compared with")
-    n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
     judged[manifest["baseline"]] = delta(Paired(n, 0.0 if n else None), own)
     return judged
 

@@ -29,8 +29,8 @@ def savings(
     Returns:
         `tokens_saved`: how much longer the baseline would have to train for the arm's loss, as a share of the horizon,
         with its interval; null without the baseline's other horizons. `step_time`: step time over the baseline's, by
-        number of devices. `time_saved`: how much longer than the arm the baseline would take for the arm's loss, by
-        number of devices. Null where records do not say.
+        number of devices; `step_times`: the same of each seed. `time_saved`: how much longer than the arm the baseline
+        would take for the arm's loss, by number of devices. Null where records do not say.
     """
     baseline = manifest["baseline"]
     slower = {count: _slower(manifest, records, arm, task, count, machine) for count in DEVICES}
@@ -38,7 +38,16 @@ def savings(
         str(count): math.exp2(math.fsum(ratio.values()) / len(ratio)) if ratio else None
         for count, ratio in slower.items()
     }
-    saved: dict[str, Any] = {"tokens_saved": None, "time_saved": None, "step_time": step_time}
+    by_seed = [
+        {"seed": seed, **{str(count): math.exp2(ratio[seed]) for count, ratio in slower.items() if seed in ratio}}
+        for seed in sorted(set().union(*slower.values()))
+    ]
+    saved: dict[str, Any] = {
+        "tokens_saved": None,
+        "time_saved": None,
+        "step_time": step_time,
+        "step_times": by_seed,
+    }
     if horizons is None or horizons.curve is None or arm == baseline:
         return saved
     differences = differences_by_seed(records, arm, baseline, task["name"])

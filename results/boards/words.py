@@ -52,9 +52,8 @@ def saved_words(saved: Mapping[str, Any] | None) -> str:
         return "–"
     mean = saved["mean"]
     if saved["extrapolated"]:
-        if mean is not None and mean < 0:
-            return f"under {share(max(mean, -0.5))} (extrapolated)"
-        return f"over {share(1.0)}" + (f" ({saving(mean)} extrapolated)" if mean is not None else "")
+        said = " ".join(f"{side} {saving(value)}" for side, value in saved["bound"].items())
+        return said + (f" ({saving(mean)} extrapolated)" if mean is not None else "")
     if mean is None:
         return "–"
     if saved["ci_low"] is None or saved["ci_high"] is None:

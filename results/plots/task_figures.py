@@ -186,7 +186,7 @@ def _capacity(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence
     if dead:
         caption = (
             "Share of experts that are dead, mean over seeds, by three readings: no token within a window of steps, "
-            "load under 1 % of the mean, and activations or weights under 10 % of the layer's median."
+            "load under 1 % of the mean, and output weights of a norm under 10 % of the layer's median."
         )
         said = [
             f"{styles[row['arm']].title} {row['dead_experts']:.1%}" for row in rows if row["dead_experts"] is not None

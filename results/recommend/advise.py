@@ -99,6 +99,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "margin": cell.margin,
         "blunt": cell.sensitivity != "fit",
         "devices": need.devices,
+        "extrapolated": [row.title for row in allowed if need.devices > 1 and cell.extrapolated(row, need.devices)],
         "set": entries["in the set"],
         "behind": entries["behind"],
         "diverged": entries["diverged"],

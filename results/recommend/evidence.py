@@ -68,6 +68,11 @@ class Row:
         """Seed → held-out loss of the finished trials."""
         return {s["seed"]: s["val_loss"] for s in self.content["seeds"] if s["val_loss"] is not None}
 
+    def slower(self, devices: int) -> dict[int, float]:
+        """Seed → log₂ of its step time over the baseline's on so many devices."""
+        times = {entry["seed"]: entry.get(str(devices)) for entry in self.content.get("step_times") or []}
+        return {seed: math.log2(ratio) for seed, ratio in times.items() if ratio}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -130,16 +135,21 @@ class Cell:
     def losses_at(self, row: Row, devices: int) -> dict[int, float]:
         """Seed → loss in the baseline's time on so many devices; empty where the board does not say.
 
-        An arm whose step takes r times as long gets 1/r of the tokens. What they would have brought is read off the
-        baseline's own losses at half, whole and double horizon; the margin of the task carries them.
+        A trial whose step takes r times as long as the baseline's of its seed gets 1/r of the tokens. What they would
+        have brought is read off the baseline's own losses at half, whole and double horizon; the margin of the task
+        carries them.
         """
-        ratio = (row.content.get("step_time") or {}).get(str(devices))
         worth = self.task.get("margin") or {}
         half, double = worth.get("half"), worth.get("double")
-        if not ratio or not half or not double or not Curve(half, double).usable:
+        if not half or not double or not Curve(half, double).usable:
             return {}
-        lost = Curve(half, double).difference(-math.log2(ratio))
-        return {seed: loss + lost for seed, loss in row.losses.items()}
+        lost, losses = Curve(half, double).difference, row.losses
+        return {seed: losses[seed] + lost(-log) for seed, log in row.slower(devices).items() if seed in losses}
+
+    def extrapolated(self, row: Row, devices: int) -> bool:
+        """Whether its tokens at equal time lie beyond the baseline's horizons, half and double."""
+        logs = row.slower(devices).values()
+        return bool(logs) and abs(math.fsum(logs) / len(logs)) > 1
 
     @cached_property
     def rows(self) -> list[Row]:

@@ -61,6 +61,8 @@ def basis(found: Answer) -> str:
 def caveats(found: Answer) -> list[str]:
     """What did not take part, and why."""
     said = [upper(NOISY)] if found["blunt"] else []
+    if found["extrapolated"]:
+        said += [f"{', '.join(found['extrapolated'])}: at equal time beyond half or double the horizon, extrapolated"]
     said += [f"{entry['title']} diverged" for entry in found["diverged"]]
     said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
     out: dict[str, list[str]] = {}
@@ -93,7 +95,7 @@ NOISY = "blunt: experts gain enough, but less than ten times the spread; who is 
 READING = (
     "A strategy is named first unless some other is shown to have the lower loss (one-sided paired t tests, adjusted; "
     "the best is named with 95 %). Behind: mean difference in nats/token, and between how much and how much, each "
-    "with 95 %."
+    "with 95 %. At equal time, the baseline's loss over its horizons, by which time becomes loss, is taken as exact."
 )
 
 

@@ -28,8 +28,9 @@ WRONG = ("better", "worse")
 
 
 READING = """\
-The default margin, the spread of the A/A arm, keeps the promise under every law, strongly skewed differences included,
-and so does any margin of half a standard deviation or more. Without a margin the promise holds where arms that do
+The A/A arm's spread as the margin keeps the promise under every law, strongly skewed differences included, and so does
+any margin of half a standard deviation or more. A margin in tokens, the default where a suite has horizons, may be less
+than that: it promises what the column of its share of the sd shows. Without a margin the promise holds where arms that do
 not differ in the mean do not differ in shape either, which is what "the strategy changes nothing" means. Where they
 have equal means but differences of strong skewness (here 4.4), no test of ten numbers can know: too many verdicts are
 false. A margin of zero is for those who know that their differences are near symmetric; the board warns where a
@@ -37,7 +38,7 @@ verdict rests on a margin under half a standard deviation.
 """.splitlines()
 
 TIES_READING = """\
-So a tie against the default margin is a weaker statement than 5 % of error: read it as "no further from the baseline
+So a tie against the A/A margin is a weaker statement than 5 % of error: read it as "no further from the baseline
 than about the baseline is from itself". A suite that names its margin keeps the promise of the first table.
 """.splitlines()
 
@@ -157,7 +158,7 @@ def page(suites: int = SUITES) -> str:
     lines += table(["Differences", *(f"n = {n}" for n in SEEDS)], ties)
     lines += [
         "",
-        "A board's default margin is the A/A arm's spread, which as many pairs know only roughly. Share called a *tie*",
+        "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share called a *tie*",
         "where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
         "",
     ]

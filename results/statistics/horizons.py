@@ -152,8 +152,8 @@ def tokens_saved(differences: BySeed, horizons: Horizons) -> dict[str, Any] | No
 
     Returns:
         `mean` and its 95 % interval: 0.3 is 30 % more tokens, −0.2 a fifth fewer; `extrapolated` beyond half and
-        double. A mean of null with `extrapolated` is a loss that the baseline would never reach. None where nothing
-        can be said.
+        double, with `bound`, what half or double comes to: all that is known is `over` or `under` it. A mean of null
+        with `extrapolated` is a loss that the baseline would never reach. None where nothing can be said.
     """
     return longer(differences, horizons, None)
 
@@ -173,7 +173,9 @@ def longer(differences: BySeed, horizons: Horizons, slower: BySeed | None) -> di
         doublings = jackknife(lambda d, half, double, ratio: _doublings(d, half, double) - ratio, [*samples, slower])
     needed = horizons.curve.doublings(_mean(differences))
     mean, low, high = (None if x is None or not math.isfinite(x) else _share(x) for x in doublings)
-    return {"mean": mean, "ci_low": low, "ci_high": high, "extrapolated": not -1 <= needed <= 1}
+    side, end = ("under", -1) if needed < -1 else ("over", 1)
+    bound = None if -1 <= needed <= 1 else {side: _share(end - (_mean(slower) if slower else 0.0))}
+    return {"mean": mean, "ci_low": low, "ci_high": high, "extrapolated": bound is not None, "bound": bound}
 
 
 def _share(doublings: float) -> float | None:

@@ -26,6 +26,7 @@ class Family:
     planned: int  # seeds of the arm in the suite
     diverged: int = 0  # of them, that diverged
     reference_diverged: int = 0
+    reference_finished: int = MIN_SEEDS
     reference: str = "the baseline"  # what it is compared with, in words
 
 
@@ -108,8 +109,10 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
         words = f"within ±{margin:.4g} nats/token"
     elif blunt and (decision.p_tie or 1) < ALPHA:
         words = f"within ±{margin:.4g} nats/token, which says nothing on a task too blunt to judge balancing"
-    elif arm.diverged and (_beyond(summary, margin) or (decision.p_tie or 1) < ALPHA):
+    elif arm.diverged and mean < margin:
         words = "an arm that diverges can neither be better nor tie, whatever its other seeds say"
+    elif blunt and abs(mean) <= margin:
+        words = f"its mean lies within ±{margin:.4g} nats/token; no number of seeds makes that a tie on a blunt task"
     else:
         needed = seeds_needed(mean, sd, arms, margin)
         needed = max(needed, summary.n + 1) if needed else None
@@ -119,7 +122,7 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
 
 
 def _all_diverged(arm: Family) -> bool:
-    return arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0
+    return arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0 < arm.reference_finished
 
 
 def _disagree(different: bool, summary: Paired, flip_adjusted: float, arms: int) -> bool:

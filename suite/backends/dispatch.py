@@ -46,7 +46,8 @@ def plan_dispatch(routing: Routing, num_experts: int) -> DispatchPlan:
     """Sort assignments by expert, stably, so that equal routings give equal sums."""
     expert_A = routing.expert_A
     # small integers sort several times faster than int64
-    keys_A = expert_A.to(torch.uint8) if num_experts <= 256 else expert_A.to(torch.int16)
+    small = torch.uint8 if num_experts <= 2**8 else torch.int16 if num_experts <= 2**15 else torch.int32
+    keys_A = expert_A.to(small)
     order_A = torch.argsort(keys_A, stable=True)
     load_E = torch.zeros(num_experts, dtype=torch.int64, device=expert_A.device)
     load_E.scatter_add_(0, expert_A, torch.ones_like(expert_A))

@@ -65,8 +65,8 @@ def recommend(
 
     A need is answered by a confidence set: a strategy is named unless some other is shown to have the lower loss, so
     that the best is named with 95 %. The others follow with how far they are behind. Only boards of the newest
-    protocol count, and of them only tasks on which balancing can be seen at all; where there is none, the answer is
-    "no evidence", and what is missing.
+    protocol count, and of them only tasks on which experts gain at least 0.15 nats/token over the dense twin; where
+    there is none, the answer is "no evidence", and what is missing.
 
     The tracks never mix. "balanced" takes each knob's value with the lowest loss among those whose MaxVio stays under
     1, and answers only with strategies that are so balanced on the board itself.

@@ -234,7 +234,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
     """Run a published row again, ROW being BOARD/ARM/TASK: identical, within the row's interval, or different.
 
     \b
-      equipoise reproduce standard-cpu/smebu/mix-bench
+      equipoise reproduce main-cpu/smebu/text-bench
     """
     import tasks
     from suite.running import reproduce as again

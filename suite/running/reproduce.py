@@ -27,7 +27,7 @@ def find_row(row: str, boards: Path) -> tuple[Path, dict[str, Any]]:
     """
     parts = row.rsplit("/", 2)
     if len(parts) != 3:
-        raise UsageError(f"row: {row!r}; expected BOARD/ARM/TASK, such as standard-cpu/smebu/mix-bench")
+        raise UsageError(f"row: {row!r}; expected BOARD/ARM/TASK, such as main-cpu/smebu/text-bench")
     name, arm, task = parts
     there = sorted(path.parent.relative_to(boards).as_posix() for path in boards.rglob("leaderboard.json"))
     if name not in there:

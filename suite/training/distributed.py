@@ -33,10 +33,9 @@ class World:
 
     def sum(self, value: Tensor) -> Tensor:
         """Sum over ranks, without gradient; a new tensor."""
-        if self.size == 1:
-            return value
         total = value.detach().clone()
-        dist.all_reduce(total)
+        if self.size > 1:
+            dist.all_reduce(total)
         return total
 
     def average_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:

@@ -102,7 +102,7 @@ class Probes:
     """Where the same held-out tokens were sent, at fixed points of training."""
 
     progress: list[float] = field(default_factory=list)
-    top: list[Tensor] = field(default_factory=list)  # each (L, T) int16: the expert with the greatest gate
+    top: list[Tensor] = field(default_factory=list)  # each (L, T) int32: the expert with the greatest gate
     chosen: list[Tensor] = field(default_factory=list)  # each (L, T, ceil(E/8)) uint8: packed sets
 
     def take(self, model: Transformer, tokens_NS: Tensor, progress: float) -> None:
@@ -119,13 +119,13 @@ class Probes:
             gate_TE = torch.full((probe_NS.numel(), layer.num_experts), -torch.inf)
             gate_TE[routing.token_A.cpu(), routing.expert_A.cpu()] = routing.gate_A.float().cpu()
             top_T = torch.where(gate_TE.amax(1) > -torch.inf, gate_TE.argmax(1), -1)  # -1: sent nowhere
-            tops.append(top_T.to(torch.int16))
+            tops.append(top_T.to(torch.int32))
             sets.append(torch.from_numpy(np.packbits((gate_TE > -torch.inf).numpy(), axis=1)))
         self.progress.append(progress)
         self.top.append(torch.stack(tops))
         self.chosen.append(torch.stack(sets))
 
-    def arrays(self, experts: int) -> tuple[NDArray[np.int16], NDArray[np.bool_]]:
+    def arrays(self, experts: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """(P, L·T) top-1 experts and (P, L·T, E) chosen sets, layers side by side."""
         top = torch.stack(self.top).flatten(1).numpy()
         packed = torch.stack(self.chosen).flatten(1, 2).numpy()

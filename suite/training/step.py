@@ -80,7 +80,7 @@ class OptimizerStep:
         row: dict[str, Any] = {"step": step, "tokens": (step + 1) * rung.tokens_per_step}
         row["lr"] = rung.hidden_rate * optimizers.schedule(rung, step)  # of the hidden matrices
         row |= {"train_loss": world.sum(total) / world.size, "grad_norm": norm}
-        row |= {f"loss_{name}": value for name, value in terms.items()} | resets
+        row |= {f"loss_{name}": world.sum(value) / world.size for name, value in terms.items()} | resets
         return Taken(row, load_LE, bias_LE)
 
     @torch.no_grad()

@@ -69,9 +69,9 @@ class Training:
                 self.heldout.probe(self.step / rung.steps)
             self.clock.start()
             taken = self.train_step()
-            self.clock.stop(wait=(self.step + 1) % FLUSH_EVERY == 0)
-            taken.row["seconds"] = self.clock.seconds
             self.step += 1
+            self.clock.stop(wait=self._read_next())
+            taken.row["seconds"] = self.clock.seconds
             if self.step % rung.eval_every == 0 and self.step < rung.steps:
                 taken.row["val_loss"] = self.heldout.evaluate(loads=False).loss
             self.recorder.keep(taken)
@@ -84,6 +84,12 @@ class Training:
                 self.save()
                 raise Interrupted(f"stopped at step {self.step} of {rung.steps}; run it again to resume")
         return "finished"
+
+    def _read_next(self) -> bool:
+        """Whether something now reads from the device, which would wait for work that is still queued off the clock."""
+        rung = self.rung
+        every = (FLUSH_EVERY, rung.eval_every, rung.probe_every)
+        return self.step == rung.steps or any(count > 0 and self.step % count == 0 for count in every)
 
     def train_step(self) -> Taken:
         """One optimizer step on the next batch."""

@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text
+from results.recommend.wording import as_text, caveats
 
 
 def loaded(tmp_path, *boards):
@@ -131,6 +131,24 @@ def test_a_slower_step_costs_what_fewer_tokens_cost_the_baseline(tmp_path, ratio
     rows = [row("good", "text-bench", {0: 3.0, 1: 3.5}, step_time=ratio)]
     (cell,) = evidence.cells(loaded(tmp_path, board(rows=rows)))
     assert cell.losses_at(cell.rows[0], 64) == pytest.approx({0: 3.0 + lost, 1: 3.5 + lost})
+
+
+def test_each_seed_pays_for_its_own_steps(tmp_path):
+    """Halved and doubled tokens: 0.3 lost and 0.2 won, by which seeds of equal losses come apart."""
+    times = {seed: 2.0 if seed % 2 else 0.5 for seed in range(8)}
+    rows = [row("good", "text-bench", dict.fromkeys(range(8), 3.0), step_time=times)]
+    (cell,) = evidence.cells(loaded(tmp_path, board(rows=rows)))
+    assert cell.losses_at(cell.rows[0], 64) == pytest.approx({seed: 3.3 if seed % 2 else 2.8 for seed in range(8)})
+
+
+def test_what_lies_beyond_the_horizons_is_named(tmp_path):
+    rows = []
+    for arm, level, ratio in (("good", 3.0, 2.5), ("far", 3.3, 1.9)):
+        rows.append(row(arm, "text-bench", losses(level, 8, 0), step_time=ratio))
+    found = answers(loaded(tmp_path, board(rows=rows)), "devices")["evidence"][0]
+    assert found["extrapolated"] == ["Good"]
+    assert "Good: at equal time beyond half or double the horizon, extrapolated" in caveats(found)
+    assert answers(loaded(tmp_path / "one", board(rows=rows)), "loss")["evidence"][0]["extrapolated"] == []
 
 
 def test_balanced_means_balanced_and_tracks_never_mix(tmp_path):

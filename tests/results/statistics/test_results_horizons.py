@@ -62,7 +62,19 @@ def test_beyond_the_horizons_it_is_said():
     assert far["extrapolated"] is True
     assert tokens_saved(dict.fromkeys(whole, law(0.4) - law(1.0)), horizons)["extrapolated"] is True
     never = tokens_saved(dict.fromkeys(whole, -0.7), horizons)  # below the floor that the baseline tends to
-    assert never == {"mean": None, "ci_low": None, "ci_high": None, "extrapolated": True}
+    assert never == {"mean": None, "ci_low": None, "ci_high": None, "extrapolated": True, "bound": {"over": 1.0}}
+
+
+def test_beyond_the_horizons_the_bound_is_of_time_where_time_is_meant():
+    """The baseline needs more than twice its tokens: at twice the time a token, more than the arm's own time."""
+    law = power_law(2.5, 0.6, -0.5)
+    horizons, whole = horizons_of(law)
+    longer_than = dict.fromkeys(whole, law(2.2) - law(1.0))
+    assert longer(longer_than, horizons, dict.fromkeys(whole, 1.0))["bound"] == {"over": pytest.approx(0.0)}
+    assert longer(longer_than, horizons, dict.fromkeys(whole, math.log2(3)))["bound"] == {"over": pytest.approx(-1 / 3)}
+    shorter_than = dict.fromkeys(whole, law(0.4) - law(1.0))
+    assert longer(shorter_than, horizons, None)["bound"] == {"under": pytest.approx(-0.5)}
+    assert longer(shorter_than, horizons, dict.fromkeys(whole, -2.0))["bound"] == {"under": pytest.approx(1.0)}
 
 
 def test_time_is_tokens_where_steps_cost_the_same_and_less_where_they_cost_more():

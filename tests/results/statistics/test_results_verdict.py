@@ -15,11 +15,11 @@ def spread(mean, sd, n=10):
     return mean + sd * values / values.std(ddof=1)
 
 
-def one(differences, margin=0.005, others=0, **options):
+def one(differences, margin=0.005, others=0, blunt=False, **options):
     """The decision on one arm, with its words, in a family with `others` arms that show nothing."""
     options.setdefault("planned", len(differences))
     nothing = [Family(paired(spread(0, 1)), planned=10) for _ in range(others)]
-    verdict = verdicts([Family(paired(differences), **options), *nothing], margin)[0]
+    verdict = verdicts([Family(paired(differences), **options), *nothing], margin, blunt=blunt)[0]
     return SimpleNamespace(**vars(verdict.decision), words=verdict.words, seeds_to_decide=verdict.seeds_to_decide)
 
 
@@ -112,10 +112,20 @@ class TestDivergence:
         assert one(spread(0.0, 0.001, 9), planned=10, diverged=1).word == "undecided"
         assert one(spread(0.02, 0.002, 9), planned=10, diverged=1).word == "worse"
 
+    def test_no_number_of_seeds_is_named_where_none_would_decide(self):
+        diverging = one(spread(-0.012, 0.02, 9), planned=10, diverged=1)
+        assert diverging.seeds_to_decide is None
+        assert "can neither be better nor tie" in diverging.words
+        within = one(spread(0.002, 0.02, 8), blunt=True)
+        assert within.seeds_to_decide is None
+        assert "no number of seeds makes that a tie on a blunt task" in within.words
+        assert one(spread(0.002, 0.02, 8)).seeds_to_decide is not None
+
     def test_all_seeds_diverged(self):
         assert one([], planned=10, diverged=10).word == "worse"
         assert one([], planned=5, diverged=5).word == "indicative"
         assert one([], planned=10, diverged=10, reference_diverged=10).word == "indicative"
+        assert one([], planned=10, diverged=10, reference_finished=0).word == "indicative"
 
     def test_the_baselines_divergence_is_said(self):
         assert "3 of the baseline's diverged" in one(spread(-0.02, 0.002, 7), planned=10, reference_diverged=3).words

@@ -95,3 +95,12 @@ def test_load_counts_every_assignment_once():
 def test_an_unknown_backend_names_the_nearest():
     with pytest.raises(ValueError, match="did you mean 'grouped'"):
         backends.get("groupd")
+
+
+def test_more_experts_than_small_integers_have_names_for():
+    """By hand: assignments in the order of their experts, 5, 100, 33000, 39999."""
+    expert_A = torch.tensor([5, 39_999, 100, 33_000])
+    routing = Routing(torch.arange(4), expert_A, torch.ones(4), 1)
+    plan = backends.plan_dispatch(routing, 40_000)
+    assert plan.order_A.tolist() == [0, 2, 3, 1]
+    assert plan.token_A.tolist() == [0, 2, 3, 1]
