@@ -30,8 +30,8 @@ WRONG = ("better", "worse")
 READING = """\
 The A/A arm's spread as the margin keeps the promise under every law, strongly skewed differences included, and so does
 any margin of half a standard deviation or more. A margin in tokens, the default where a suite has horizons, may be less
-than that: it promises what the column of its share of the sd shows. Without a margin the promise holds where arms that do
-not differ in the mean do not differ in shape either, which is what "the strategy changes nothing" means. Where they
+than that: it promises what the column of its share of the sd shows. Without a margin the promise holds where arms that
+do not differ in the mean do not differ in shape either, which is what "the strategy changes nothing" means. Where they
 have equal means but differences of strong skewness (here 4.4), no test of ten numbers can know: too many verdicts are
 false. A margin of zero is for those who know that their differences are near symmetric; the board warns where a
 verdict rests on a margin under half a standard deviation.
@@ -158,8 +158,8 @@ def page(suites: int = SUITES) -> str:
     lines += table(["Differences", *(f"n = {n}" for n in SEEDS)], ties)
     lines += [
         "",
-        "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share called a *tie*",
-        "where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
+        "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share called",
+        "a *tie* where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
         "",
     ]
     estimated = [
