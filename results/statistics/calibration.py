@@ -158,8 +158,8 @@ def page(suites: int = SUITES) -> str:
     lines += table(["Differences", *(f"n = {n}" for n in SEEDS)], ties)
     lines += [
         "",
-        "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share called",
-        "a *tie* where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
+        "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share",
+        "called a *tie* where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
         "",
     ]
     estimated = [
