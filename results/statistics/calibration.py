@@ -159,7 +159,8 @@ def page(suites: int = SUITES) -> str:
     lines += [
         "",
         "Without horizons a board's margin is the A/A arm's spread, which as many pairs know only roughly. Share",
-        "called a *tie* where the true difference is the true A/A spread, by that spread over the sd of an arm's difference:",
+        "called a *tie* where the true difference is the true A/A spread, by that spread over the sd of an arm's",
+        "difference:",
         "",
     ]
     estimated = [
