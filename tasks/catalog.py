@@ -30,6 +30,13 @@ class Task(BaseModel):
     corpus: corpora.Corpus
     rung: Rung
 
+    @property
+    def heldout_tokens(self) -> int:
+        """Tokens predicted in the held-out set, without opening the data."""
+        if isinstance(self.corpus, corpora.RecallCorpus):
+            return self.corpus.heldout_tokens
+        return self.rung.eval_sequences * self.rung.sequence_length
+
     def resolved(self) -> dict[str, Any]:
         """Everything that can change a trial's numbers, as JSON can hold it.
 

@@ -124,6 +124,11 @@ class RecallCorpus(Spec):
         """Two words and the marker."""
         return 3
 
+    @property
+    def heldout_tokens(self) -> int:
+        """Every fact once."""
+        return (2 if self.replaced else 1) * self.facts * (self.key + self.value)
+
 
 Corpus = PackagesCorpus | TextCorpus | HubCorpus | ZipfCorpus | RecallCorpus
 KINDS: dict[str, type[Spec]] = {

@@ -16,6 +16,7 @@ from suite.planning.plan import facts, make_plan
 from suite.storage.files import write_json
 from suite.training.measures import noise_floor
 from suite.words import nearest
+from tasks import Task
 
 TUNING = "-tuning"
 
@@ -48,16 +49,17 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
         seeds=suite.seed_list,
         configs={place: cell.config for place, cell in cells.items()},
         facts={n: facts(cls) for n, cls in built_in.items()},
-        floors={task: floors(cell.task.rung) for (_, task), cell in cells.items()},
+        floors={task: floors(cell.task) for (_, task), cell in cells.items()},
     )
 
 
-def floors(rung: Any) -> dict[str, float]:
-    """MaxVio that chance alone gives on a rung's batch and on its held-out text."""
+def floors(task: Task) -> dict[str, float]:
+    """MaxVio that chance alone gives on a task's batch and on what it holds out."""
+    rung = task.rung
     top_k = min(rung.top_k, rung.experts)
     return {
         "batch": noise_floor(rung.tokens_per_step, rung.experts, top_k),
-        "global": noise_floor(rung.eval_sequences * rung.sequence_length, rung.experts, top_k),
+        "global": noise_floor(task.heldout_tokens, rung.experts, top_k),
     }
 
 

@@ -40,6 +40,13 @@ def test_every_fact_is_asked_for_once_and_only_its_value_counts(tmp_path):
     assert recall.domains[0] == "decile-1"
 
 
+@pytest.mark.parametrize("kind", ["recall", "recall-shift", "zipf"])
+def test_how_much_is_held_out_is_known_before_the_data_are_opened(kind, tmp_path):
+    sizes = {key: value for key, value in SMALL.items() if kind != "zipf" or key.startswith("rung.")}
+    task = tasks.load(f"{kind}-nano", {**sizes, "rung.eval_sequences": 7})
+    assert task.heldout_tokens == tasks.open_source(task, tmp_path, 0).heldout()[0][:, 1:].size
+
+
 def test_frequencies_follow_the_law_and_deciles_are_in_its_order(tmp_path):
     recall = source(tmp_path)
     seen = facts_of(np.concatenate([recall.batch(step)[0] for step in range(40)]))
