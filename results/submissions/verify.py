@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +66,7 @@ def _verify(report: Report, path: Path, suites: Suites, source_digest: SourceDig
         report.violations += [
             f"{name}: {line}" for line in _sensible(check_grid(manifest, expected[name], submission.plugins))
         ]
-    sources = _sources(report, submission, source_digest)
+    sources = _sources(report, submission, source_digest, {name for each in expected.values() for name in each.facts})
     cells = _cells(submission)
     together = Together()
     for trial in trials:
@@ -111,13 +111,15 @@ def _check_head(submission: Submission) -> Iterator[str]:
         yield f"manifests: {len(submission.manifests)}; expected the board's, and that of its tuning if it is tuned"
 
 
-def _sources(report: Report, submission: Submission, source_digest: SourceDigest) -> dict[str, str]:
-    """Digests of the plug-ins' rules, by strategy."""
+def _sources(report: Report, submission: Submission, source_digest: SourceDigest, built_in: Set[str]) -> dict[str, str]:
+    """Digests of the plug-ins' rules, by strategy; none may have the name of a strategy that comes along."""
     found = {}
     used = {arm["strategy"] for manifest in submission.manifests.values() for arm in manifest["arms"]}
     for name, text in submission.plugins.items():
         if name not in used:
             report.violations.append(f"plugins/{name}.py: no arm uses it")
+        if name in built_in:
+            report.violations.append(f"plugins/{name}.py: {name} comes with Equipoise; expected a name of its own")
         try:
             found[name] = source_digest(name, text)
         except ValueError as error:

@@ -80,12 +80,18 @@ def write_curves(path: Path, trial: Trial) -> None:
 
 
 def candidates(report: Report, trusted: bool) -> list[str]:
-    """The trials that may be trained again: those of rules that come along, and with trust all."""
-    return [
-        key
+    """The trials that may be trained again: those of rules that come along, and with trust all.
+
+    A name of which the archive holds a text needs trust, whatever else has that name.
+    """
+    assert report.submission is not None
+    own = report.submission.plugins
+    names = {
+        key: trial.record["config"]["strategy"]["name"]
         for key, trial in sorted(report.trials.items())
-        if trial.record is not None and (trusted or comes_along(trial.record["config"]["strategy"]["name"]))
-    ]
+        if trial.record is not None
+    }
+    return [key for key, name in names.items() if trusted or (comes_along(name) and name not in own)]
 
 
 def rerun(
@@ -93,13 +99,14 @@ def rerun(
 ) -> dict[str, Any]:
     """Train one trial again: *identical*, *within the spread* of its arm's seeds, or *different*.
 
-    A plug-in's text is run for that: whoever calls has been shown it.
+    A plug-in's text is run for that: whoever calls has been shown it. One with the name of a rule that comes along is
+    never run, the rule that comes along is.
     """
     assert report.submission is not None
     record = report.trials[key].record
     assert record is not None
     name = record["config"]["strategy"]["name"]
-    if name in report.submission.plugins:
+    if name in report.submission.plugins and not comes_along(name):
         file = home / "submissions" / report.submission.digest[:16] / f"{name}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(report.submission.plugins[name], encoding="utf-8")

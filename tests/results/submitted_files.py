@@ -7,6 +7,7 @@ import hashlib
 import json
 
 from results.submissions import archive, packing
+from results.submissions.expected import trial_key
 
 RULE = """
 from dataclasses import dataclass
@@ -115,3 +116,38 @@ def drop_trials(wanted, manifest="manifests/tiny.json"):
         files[manifest] = json.dumps(content).encode()
 
     return tamper
+
+
+def rekeyed(path, value, arm="strange"):
+    """A configuration changed in all of an arm's trials, with the keys, folders and manifest that fit."""
+
+    def tamper(files):
+        renamed = {}
+        for name in files.records(arm):
+            content = json.loads(files[name])
+            set_at(path, value)(content)
+            old, new = content["trial_key"], trial_key(content["config"])
+            content["trial_key"] = renamed[old] = new
+            for part in ("curves.json", "load.bin", "val_load.bin"):
+                files[f"trials/{new}/{part}"] = files.pop(f"trials/{old}/{part}")
+            del files[name]
+            files[f"trials/{new}/record.json"] = json.dumps(content).encode()
+
+        def change(content):
+            for cell in content["trials"]:
+                cell["trial_key"] = renamed.get(cell["trial_key"], cell["trial_key"])
+
+        files.json("manifests/tiny.json", change)
+
+    return tamper
+
+
+def renamed_arm(old, new, manifest="manifests/tiny.json"):
+    """An arm under another name, so that it is the submission's own; its trials stay what they were."""
+
+    def change(content):
+        for entry in (*content["arms"], *content["trials"]):
+            if entry["arm"] == old:
+                entry["arm"] = new
+
+    return lambda files: files.json(manifest, change)

@@ -8,9 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from submitted_files import drop_trials, set_at
-
-from results.submissions.expected import trial_key
+from submitted_files import drop_trials, rekeyed, set_at
 
 
 def of(arm="strange", seed=0):
@@ -116,30 +114,6 @@ def counts(change, part="load.bin", kind="<u4"):
 def move_a_token(load):
     load[np.argmax(load[:4])] -= 1
     load[np.argmin(load[:4])] += 1
-
-
-def rekeyed(path, value, arm="strange"):
-    """A configuration changed in all of an arm's trials, with the keys, folders and manifest that fit."""
-
-    def tamper(files):
-        renamed = {}
-        for name in files.records(arm):
-            content = json.loads(files[name])
-            set_at(path, value)(content)
-            old, new = content["trial_key"], trial_key(content["config"])
-            content["trial_key"] = renamed[old] = new
-            for part in ("curves.json", "load.bin", "val_load.bin"):
-                files[f"trials/{new}/{part}"] = files.pop(f"trials/{old}/{part}")
-            del files[name]
-            files[f"trials/{new}/record.json"] = json.dumps(content).encode()
-
-        def change(content):
-            for cell in content["trials"]:
-                cell["trial_key"] = renamed.get(cell["trial_key"], cell["trial_key"])
-
-        files.json("manifests/tiny.json", change)
-
-    return tamper
 
 
 def copied_seed(files):
