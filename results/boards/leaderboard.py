@@ -200,7 +200,21 @@ def _warnings(
         said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
-    return said + _about_tasks(manifest, about)
+    return said + _unlike(records) + _about_tasks(manifest, about)
+
+
+def _unlike(records: Records) -> list[str]:
+    """What a trial's key does not hold and its record does: one board rests on one of each."""
+    said = []
+    for key, words in (("corpus_digest", "different corpora"), ("ranks", "different numbers of ranks")):
+        found: dict[str, set[Any]] = {}
+        for outcome in records:
+            if outcome.record is not None:
+                found.setdefault(outcome.task, set()).add(outcome.record["provenance"].get(key))
+        unlike = [task for task, values in found.items() if len(values) > 1]
+        if unlike:
+            said.append(f"Trials of {', '.join(unlike)} rest on {words}: differences are not of the strategies alone.")
+    return said
 
 
 def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:

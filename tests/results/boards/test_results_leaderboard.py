@@ -275,3 +275,17 @@ def test_a_task_without_a_record_has_no_table_yet(tmp_path):
     assert [task["name"] for task in board["tasks"]] == [task["name"] for task in manifest["tasks"]]
     assert "later" not in {row["task"] for row in board["rows"]} | set(board["margins"])
     assert any(f"{len(again)} of {2 * len(again)} trials not run yet" in warning for warning in board["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"), [("corpus_digest", "1" * 64, "different corpora"), ("ranks", 2, "numbers of ranks")]
+)
+def test_trials_that_no_key_tells_apart_are_said(tmp_path, field, value, words):
+    board, manifest, trials = board_of(tmp_path, seeds=2)
+    assert not any("differences are not of the strategies alone" in warning for warning in board["warnings"])
+    one = trials / manifest["trials"][0]["trial_key"] / "record.json"
+    record = json.loads(one.read_text(encoding="utf-8"))
+    record["provenance"][field] = value
+    one.write_text(json.dumps(record), encoding="utf-8")
+    said = build(manifest, collect(manifest, trials))["warnings"]
+    assert any(f"Trials of {manifest['trials'][0]['task']} rest on" in line and words in line for line in said)
