@@ -6,33 +6,40 @@ import ast
 import hashlib
 import inspect
 import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from strategies.framework.contract import Strategy
 from strategies.framework.interface import Routing
 
+PACKAGE = "strategies"
+
 
 def source_digest(cls: type[Strategy]) -> str:
     """SHA-256 over the code a rule is made of, comments, docstrings and layout left out.
 
-    That is every module defining a class between `cls` and `Strategy`, and every module of `strategies` they import,
-    directly or not. The contract itself is not part of a rule: what it changes, it changes for all.
+    That is every module defining a class between `cls` and `Strategy`, and every module of `strategies`, or of the
+    package that the rule comes in, that they import, directly or not. The contract itself is not part of a rule: what
+    it changes, it changes for all.
     """
-    return digest({}, [inspect.getmodule(ancestor) for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]])
+    return digest({}, [ancestor.__module__ for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]])
 
 
-def digest(sources: dict[str, str], waiting: list[ModuleType | None]) -> str:
-    """SHA-256 over code by module, and that of the modules still waiting with all they import of this package."""
-    contract = (inspect.getmodule(Strategy), inspect.getmodule(Routing))
+def digest(sources: dict[str, str], waiting: list[str]) -> str:
+    """SHA-256 over code by module, and that of the modules still waiting with all of their own that they import."""
     while waiting:
         module = waiting.pop()
-        if module is None or module in contract or module.__name__ in sources:
+        if module in (Strategy.__module__, Routing.__module__) or module in sources:
             continue
-        tree = ast.parse(Path(inspect.getsourcefile(module) or "").read_text(encoding="utf-8"))
-        waiting += own_imports(tree)
-        sources[module.__name__] = shape(bare(tree))
+        file = source_file(module)
+        if file is None:
+            raise ValueError(f"{module}: no Python source; expected the text of a rule, for its digest")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        waiting += own_imports(tree, module, file.name == "__init__.py")
+        sources[module] = shape(bare(tree))
     # A plug-in's module name depends on where its file lies; its code doesn't.
     return hashlib.sha256("\0".join(sorted(sources.values())).encode()).hexdigest()
 
@@ -46,16 +53,65 @@ def shape(value: Any) -> str:
     return f"[{', '.join(map(shape, value))}]" if isinstance(value, list) else repr(value)
 
 
-def own_imports(tree: ast.Module) -> list[ModuleType | None]:
-    """The modules of this package that a module imports."""
-    names = []
+def own_imports(tree: ast.Module, module: str = "", is_package: bool = False) -> list[str]:
+    """The modules of `strategies`, and of the package that the module itself lies in, that it imports.
+
+    A name that `strategies` itself only passes on stands for the module it comes from.
+    """
+    parent = module if is_package else module.rpartition(".")[0]
+    known = {local: name for local, name, _ in imports(tree, parent)}
+    named = {name for _, *names in imports(tree, parent) for name in names}
+    named |= {name for node in ast.walk(tree) if isinstance(node, ast.Attribute) and (name := dotted(node, known))}
+    found = set()
+    for name in named:
+        top, _, rest = name.partition(".")
+        passed = passed_on() if top == PACKAGE else {}
+        if rest == "*":
+            found |= set(passed.values())
+        elif rest in passed:
+            found.add(passed[rest])
+        elif top in (PACKAGE, module.partition(".")[0]) and name != PACKAGE and source_file(name):
+            found.add(name)
+    return sorted(found)
+
+
+def imports(tree: ast.Module, parent: str = "") -> Iterator[tuple[str, str, str]]:
+    """For each name that a module imports: what it is called here, what that stands for, and the module it is from."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]  # a name, or a module
+        if isinstance(node, ast.ImportFrom):
+            above = parent.split(".")[: parent.count(".") + 2 - node.level] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((alias.asname or alias.name, f"{module}.{alias.name}", module) for alias in node.names)
         elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    # The package itself only passes names on.
-    return [sys.modules.get(name) for name in names if name.startswith("strategies.")]
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                yield alias.asname or top, alias.name if alias.asname else top, alias.name
+
+
+def dotted(node: ast.expr, known: dict[str, str]) -> str | None:
+    """What an expression like `a.b.c` stands for, `a` being an imported name."""
+    if isinstance(node, ast.Attribute):
+        head = dotted(node.value, known)
+        return head and f"{head}.{node.attr}"
+    return known.get(node.id) if isinstance(node, ast.Name) else None
+
+
+@cache
+def passed_on() -> dict[str, str]:
+    """The names that this package passes on, and the modules they come from."""
+    tree = ast.parse(Path(inspect.getfile(sys.modules[PACKAGE])).read_text(encoding="utf-8"))
+    return {local: module for local, _, module in imports(tree)}
+
+
+def source_file(module: str) -> Path | None:
+    """Where a module's Python source is, None if there is none; nothing is imported to find it."""
+    top, *rest = module.split(".")
+    loaded = sys.modules.get(module) or sys.modules.get(top)
+    file, places = getattr(loaded, "__file__", None), getattr(loaded, "__path__", [])
+    for depth in range(1, len(rest) + 1) if module not in sys.modules else ():
+        spec = PathFinder.find_spec(".".join([top, *rest[:depth]]), places)
+        file, places = (spec.origin, spec.submodule_search_locations or []) if spec else (None, [])
+    return Path(file) if file and file.endswith(".py") else None
 
 
 def bare(tree: ast.Module) -> ast.Module:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ast
-import importlib
-import importlib.util
 import inspect
+import pkgutil
 import sys
-from types import ModuleType
 from typing import Any
 
 from strategies.framework.contract import Strategy
-from strategies.registry.lookup import available
-from strategies.registry.source import bare, digest, own_imports, shape
+from strategies.registry.source import PACKAGE, bare, digest, dotted, imports, own_imports, shape
 
-PACKAGE = "strategies"
 OTHERS = ("torch", "numpy", "scipy")  # what a plug-in may import besides the standard library and this package
 
 
@@ -26,13 +22,13 @@ def text_digest(name: str, text: str) -> str:
     """
     try:
         tree = ast.parse(text)
-        available()  # the modules a rule may build on are those that are imported whenever rules are
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
         named = [node for node in classes.values() if _name_of(node) == name]
         if len(named) != 1:
             raise ValueError(f'{len(named)} classes with name = "{name}"; expected one')
         _check_imports(tree)
-        waiting = _bases(named[0], classes, _imported(tree)) + own_imports(tree)
+        known = {local: stands_for for local, stands_for, _ in imports(tree)}
+        waiting = _bases(named[0], classes, known) + own_imports(tree)
         return digest({"": shape(bare(tree))}, waiting)
     except SyntaxError as error:
         raise ValueError(f"not Python (line {error.lineno}: {error.msg})") from None
@@ -72,41 +68,26 @@ def _check_imports(tree: ast.Module) -> None:
                 )
 
 
-def _imported(tree: ast.Module) -> dict[str, tuple[str, str | None]]:
-    """Local name → the module, and the name in it (None: the module itself)."""
-    found: dict[str, tuple[str, str | None]] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            found |= {alias.asname or alias.name: (node.module or "", alias.name) for alias in node.names}
-        elif isinstance(node, ast.Import):
-            found |= {alias.asname or alias.name.partition(".")[0]: (alias.name, None) for alias in node.names}
-    return found
-
-
-def _bases(
-    node: ast.ClassDef, classes: dict[str, ast.ClassDef], imported: dict[str, tuple[str, str | None]]
-) -> list[ModuleType | None]:
+def _bases(node: ast.ClassDef, classes: dict[str, ast.ClassDef], known: dict[str, str]) -> list[str]:
     """The modules of this package that a class inherits from."""
-    modules: list[ModuleType | None] = []
+    modules: list[str] = []
     for base in node.bases:
         if isinstance(base, ast.Name) and base.id in classes and base.id != node.name:
-            modules += _bases(classes[base.id], classes, imported)
+            modules += _bases(classes[base.id], classes, known)
             continue
-        cls = _class_of(base, imported)
-        modules += [inspect.getmodule(ancestor) for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]]
+        cls = _class_of(base, known)
+        modules += [ancestor.__module__ for ancestor in cls.__mro__[: cls.__mro__.index(Strategy)]]
     return modules
 
 
-def _class_of(base: ast.expr, imported: dict[str, tuple[str, str | None]]) -> type[Strategy]:
+def _class_of(base: ast.expr, known: dict[str, str]) -> type[Strategy]:
     """A class of this package, from how a plug-in calls it."""
-    words = ast.unparse(base)
-    head, *rest = words.split(".")
-    module, inside = imported.get(head, ("", None))
-    path = [inside, *rest] if inside else rest
-    if module.partition(".")[0] == PACKAGE and importlib.util.find_spec(module) is not None:
-        found: Any = importlib.import_module(module if inside else PACKAGE)
-        for word in path:
-            found = getattr(found, word, None)
+    name = dotted(base, known) or ""
+    if name.partition(".")[0] == PACKAGE:
+        try:
+            found: Any = pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            found = None
         if inspect.isclass(found) and issubclass(found, Strategy):
             return found
-    raise ValueError(f"inherits from {words:.60}, which is no class of this file or of {PACKAGE}")
+    raise ValueError(f"inherits from {ast.unparse(base):.60}, which is no class of this file or of {PACKAGE}")

@@ -1,5 +1,6 @@
 """Discovery, plug-ins, configurations and the digest of a rule's code."""
 
+import importlib
 import importlib.metadata
 import json
 import runpy
@@ -19,6 +20,7 @@ from strategies import BiasStrategy, Strategy, registry
 from strategies.conformance import check
 from strategies.framework.contract import Knob
 from strategies.registry import lookup
+from strategies.registry.source_text import text_digest
 from strategies.smebu import Smebu
 
 RULE = '''
@@ -342,18 +344,81 @@ def test_digests_of_the_roster_differ():
     assert len(set(digests)) == len(digests)
 
 
-@pytest.mark.parametrize("edited", ["smebu", "biased", "router"])
-def test_the_digest_covers_bases_and_what_they_import(monkeypatch, edited):
+@pytest.mark.parametrize("file", ["smebu", "biased", "router"])
+def test_the_digest_covers_bases_and_what_they_import(monkeypatch, file):
     """Editing any file a rule is made of changes its digest; editing another rule does not."""
     before = registry.source_digest(Smebu), registry.source_digest(registry.get("hash"))
+    edited(monkeypatch, f"{file}.py")
+    assert registry.source_digest(Smebu) != before[0]
+    assert registry.source_digest(registry.get("hash")) == before[1]
+
+
+def edited(monkeypatch, name):
+    """Every file of that name reads as if a line had been added."""
     read = Path.read_text
 
     def changed(self, *args, **kwargs):
-        return read(self, *args, **kwargs) + ("\nEDITED = 1\n" if self.name == f"{edited}.py" else "")
+        return read(self, *args, **kwargs) + ("\nEDITED = 1\n" if self.name == name else "")
 
     monkeypatch.setattr(Path, "read_text", changed)
-    assert registry.source_digest(Smebu) != before[0]
-    assert registry.source_digest(registry.get("hash")) == before[1]
+
+
+@pytest.mark.parametrize(
+    ("imported", "used"),
+    [
+        ("from strategies import Strategy, gates", "gates"),
+        ("from strategies import Strategy, gates as weights", "weights"),
+        ("from strategies import *\nfrom strategies import Strategy", "gates"),
+        ("import strategies\nfrom strategies import Strategy", "strategies.gates"),
+        ("from strategies import framework, Strategy", "framework.router.gates"),
+        ("from strategies import Strategy\nimport strategies.framework.router as r", "r.gates"),
+    ],
+)
+def test_the_digest_covers_what_a_plug_in_takes_from_the_package_itself(own, monkeypatch, tmp_path, imported, used):
+    """The router, but neither the contract nor another rule's file; the same from the text alone."""
+    text = f"""{imported}
+class Mine(Strategy):
+    name = "mine"
+    title = "Mine"
+    def route(self, hidden_TD, tokens_T, context):
+        return {used}(hidden_TD)
+"""
+    before = digest_of(own, tmp_path, text)
+    assert text_digest("mine", text) == before
+    for name, covered in (("router.py", True), ("contract.py", False), ("smebu.py", False)):
+        with monkeypatch.context() as patch:
+            edited(patch, name)
+            (cls,) = lookup._plugins.values()
+            assert (own.source_digest(cls) != before) == covered, name
+            assert text_digest("mine", text) == own.source_digest(cls)
+
+
+@pytest.mark.parametrize(
+    ("imported", "covered"),
+    [
+        ("from mine_{n} import helper", True),
+        ("from mine_{n}.helper import slope", True),
+        ("import mine_{n}.helper", True),
+        ("from . import helper", True),
+        ("from .helper import slope", True),
+        ("def late():\n    from .parts import helper", True),
+        ("import json", False),
+    ],
+)
+def test_the_digest_covers_the_package_that_a_rule_comes_in(monkeypatch, tmp_path, imported, covered):
+    package = f"mine_{abs(hash(imported))}"
+    folder = tmp_path / package
+    (folder / "parts").mkdir(parents=True)
+    for name in ("__init__.py", "parts/__init__.py", "helper.py", "parts/helper.py"):
+        (folder / name).write_text("slope = 1\n")
+    write(folder, imported.format(n=package.removeprefix("mine_")) + RULE.format(name="mine"), "rule.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    cls = importlib.import_module(f"{package}.rule").Mine
+    before = registry.source_digest(cls)
+    edited(monkeypatch, "helper.py")
+    assert (registry.source_digest(cls) != before) == covered
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
 
 
 # A strategy of one's own
