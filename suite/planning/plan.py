@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from suite import NUMERICS, PROTOCOL, backends
 from suite.errors import UsageError
 from suite.planning import tune
 from suite.planning.config import AA_SEEDS, AA_SUFFIX, CHOSEN, HORIZONS, ArmEntry, Suite
+from suite.planning.parts import joined
 from suite.planning.trials import Cell, Trial, digest
 from suite.storage.files import alone, read_json, write_json
 from suite.storage.trial import TrialFolder
@@ -31,6 +33,7 @@ class Plan:
     suite: Suite
     trials: list[Trial]
     manifest: dict[str, Any]
+    again: Callable[..., Plan] = field(repr=False, compare=False)  # other arms, tasks and seeds under its conditions
 
     def folder(self, home: Path, trial: Trial) -> TrialFolder:
         return TrialFolder(home / "trials" / trial.key)
@@ -40,7 +43,9 @@ class Plan:
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
-            manifest = joined(read_json(path), self.manifest) if path.exists() else self.manifest
+            manifest = self.manifest
+            if path.exists():
+                manifest = joined(read_json(path), manifest, self.suite, self.again)
             order = [task.task for task in self.suite.tasks]
             manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
             write_json(path, manifest)
@@ -54,29 +59,6 @@ class Plan:
         if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
             write_json(folder.trial, {**known, **trial.definition})
         return folder
-
-
-def joined(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The new manifest, with the arms and trials that the old one has beside it if their conditions are the same."""
-    own = ("arms", "trials", "aa_arm", "horizons", "twin")
-    names = {task["name"] for task in new["tasks"]}
-    kept_tasks = [task for task in old["tasks"] if task["name"] not in names]
-    shared = [task for task in old["tasks"] if task["name"] in names]
-    same = all(old.get(key) == new[key] for key in new if key not in (*own, "tasks"))
-    if not same or any(task not in new["tasks"] for task in shared):
-        return new
-    arms = {arm["arm"]: arm for arm in [*old["arms"], *new["arms"]]}
-    redone = {arm["arm"] for arm in old["arms"] if arms[arm["arm"]]["config"] != arm["config"]}
-    trials = {
-        (trial["arm"], trial["task"], trial["seed"]): trial
-        for trial in [*(trial for trial in old["trials"] if trial["arm"] not in redone), *new["trials"]]
-    }
-    return new | {
-        "arms": list(arms.values()),
-        "tasks": [*kept_tasks, *new["tasks"]],
-        "trials": list(trials.values()),
-        **{key: new[key] or old.get(key) for key in ("aa_arm", "horizons", "twin")},
-    }
 
 
 def board_name(suite: Suite) -> str:
@@ -201,7 +183,8 @@ def make_plan(
         trials.sort(key=lambda trial: order[trial.seed])
     if suite.track == "balanced" and home is not None:
         arms = [tune.noted(home, suite, arm, [entry.task for entry in entries]) for arm in arms]
-    return Plan(suite, trials, manifest(suite, arms, plain, trials, aa, horizons))
+    again = partial(make_plan, suite, task_settings, plugins=plugins, home=home)
+    return Plan(suite, trials, manifest(suite, arms, plain, trials, aa, horizons), again)
 
 
 def interleaved(cells: list[Any], index: int) -> list[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import re
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from strategies import registry
 from suite.planning import config, library, plan
 from suite.storage.files import write_json
 
@@ -150,10 +152,54 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     assert len(plan.read_json(path)["trials"]) == 1
 
 
+def changed_rule(monkeypatch, *names):
+    """The rules' code is other than it was."""
+    digest = registry.source_digest
+    monkeypatch.setattr(registry, "source_digest", lambda cls: f"{'other ' if cls.name in names else ''}{digest(cls)}")
+
+
+@pytest.mark.parametrize(
+    ("engine", "rules", "left"),
+    [
+        (0, [], {"none": 2, "aux_loss": 2, "aux_loss-aa": 2, "smebu": 2, "sign_bias": 1}),
+        (1, [], {"sign_bias": 1}),
+        (0, ["smebu"], {"none": 2, "aux_loss": 2, "aux_loss-aa": 2, "sign_bias": 1}),
+        (0, ["aux_loss"], {"none": 2, "smebu": 2, "sign_bias": 1}),
+    ],
+)
+def test_what_other_code_trained_is_not_joined(tiny_suite, home, monkeypatch, engine, rules, left):
+    """Neither of another engine nor of another rule: an arm whose trials would now have other keys is left out."""
+    made(tiny_suite | {"aa": True}).write_manifest(home)
+    monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + engine)
+    changed_rule(monkeypatch, *rules)
+    manifest = plan.read_json(made(tiny_suite | {"aa": True}, only_arms=["sign_bias"], seeds=[0]).write_manifest(home))
+    assert Counter(trial["arm"] for trial in manifest["trials"]) == left
+    assert [arm["arm"] for arm in manifest["arms"]] == list(left)
+    assert manifest["aa_arm"] == ("aux_loss-aa" if "aux_loss-aa" in left else None)
+
+
+def test_seeds_trained_by_other_code_do_not_stay_in_a_row(tiny_suite, home, monkeypatch):
+    made(tiny_suite).write_manifest(home)
+    changed_rule(monkeypatch, "smebu")
+    manifest = plan.read_json(made(tiny_suite, only_arms=["smebu"], seeds=[5]).write_manifest(home))
+    assert [trial["seed"] for trial in manifest["trials"] if trial["arm"] == "smebu"] == [5]
+    assert len([trial for trial in manifest["trials"] if trial["arm"] == "none"]) == 2
+
+
+@pytest.mark.parametrize(("engine", "stays"), [(0, True), (1, False)])
+def test_an_arm_whose_plug_in_is_not_at_hand_stays_with_its_engine(tiny_suite, home, monkeypatch, engine, stays):
+    known = registry.available()
+    made(tiny_suite, only_arms=["none", "sign_bias"]).write_manifest(home)
+    monkeypatch.setattr(registry, "available", lambda: {n: cls for n, cls in known.items() if n != "sign_bias"})
+    monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + engine)
+    manifest = plan.read_json(made(tiny_suite, only_arms=["smebu"]).write_manifest(home))
+    assert ("sign_bias" in {trial["arm"] for trial in manifest["trials"]}) == stays
+
+
 def test_parts_submitted_at_the_same_time_all_join(tiny_suite, home, monkeypatch):
-    def slowly(old, new, joined=plan.joined):
+    def slowly(*arguments, joined=plan.joined):
         time.sleep(0.2)
-        return joined(old, new)
+        return joined(*arguments)
 
     monkeypatch.setattr(plan, "joined", slowly)
     path = made(tiny_suite, seeds=[0]).write_manifest(home)
