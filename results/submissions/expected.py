@@ -27,6 +27,7 @@ class Expected:
     seeds: Sequence[int]
     configs: Mapping[tuple[str, str], Mapping[str, Any]]  # of each arm and task, without the seed
     facts: Mapping[str, Mapping[str, Any]]  # of every strategy that comes with Equipoise, by name
+    sources: Mapping[str, str]  # digests of the code of the same strategies
     floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # noise floors, by task
 
     @property

@@ -36,7 +36,7 @@ def check_identity(
         wanted = expected.configs.get((expected.manifest["baseline"], cell["task"]))
         if wanted is None:
             return  # the task itself is not the suite's, which was said
-        yield from _own_strategy(config["strategy"], arm, cell["task"])
+        yield from _own_strategy(config["strategy"], arm, cell["task"], expected.sources.get(arm["strategy"]))
         wanted = {**wanted, "task": _own_scores(wanted["task"], config["task"])}
     elif config["strategy"] != wanted["strategy"]:
         yield from _differences("config.strategy", config["strategy"], wanted["strategy"])
@@ -55,14 +55,16 @@ def check_identity(
             yield problem
 
 
-def _own_strategy(strategy: Mapping[str, Any], arm: Mapping[str, Any], task: str) -> Iterator[str]:
-    """A strategy of the submission's own is what its arm says."""
+def _own_strategy(strategy: Mapping[str, Any], arm: Mapping[str, Any], task: str, source: str | None) -> Iterator[str]:
+    """An arm of the submission's own is what its entry says; `source`: today's code of a rule that comes along."""
     settings = dict(arm["config"])
     if arm.get("knob"):
         parameter = arm["knob"]["parameter"]
         settings[parameter] = setting(arm, task, parameter)
     if strategy["name"] != arm["strategy"]:
         yield f"config.strategy.name: {strategy['name']!r:.60}; the arm's is {arm['strategy']!r:.60}"
+    if source is not None:
+        yield from _differences("config.strategy.source", strategy.get("source"), source)
     yield from _differences("config.strategy.config", strategy["config"], settings)
     yield from _differences("config.strategy.terms", strategy["terms"], arm.get("terms"))
 

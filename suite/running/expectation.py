@@ -49,6 +49,7 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
         seeds=suite.seed_list,
         configs={place: cell.config for place, cell in cells.items()},
         facts={n: facts(cls) for n, cls in built_in.items()},
+        sources={n: registry.source_digest(cls) for n, cls in built_in.items()},
         floors={task: floors(cell.task) for (_, task), cell in cells.items()},
     )
 

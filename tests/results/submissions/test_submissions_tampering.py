@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from submitted_files import drop_trials, rekeyed, set_at
+from submitted_files import drop_trials, rekeyed, renamed_arm, set_at
 
 
 def of(arm="strange", seed=0):
@@ -218,6 +218,10 @@ TAMPERINGS = {
         rekeyed("config.strategy.source", "0" * 64, "aux_loss"),
         "config.strategy.source: '000",
     ),
+    "other code in an arm of its own": (
+        both(renamed_arm("none", "my_none"), rekeyed("config.strategy.source", "0" * 64, "my_none")),
+        "my_none/zipf-nano/0: config.strategy.source: '0000.*; expected '",
+    ),
     "another engine": (rekeyed("config.numerics", 0), "config.numerics: 0; expected"),
     "another precision": (rekeyed("config.precision", "bfloat16"), "config.precision: 'bfloat16'; expected 'float32'"),
     "other seeds": (rekeyed("config.seed", lambda seed: seed + 1000), r"config.seed: 1000; expected 0"),
@@ -354,6 +358,11 @@ def test_refused_with_its_reason(name, files, checked, tmp_path):
 def test_untouched_it_is_in_order(files, checked, tmp_path):
     report = checked(files.seal().write(tmp_path / "same.tar.gz"))
     assert report.violations == []
+
+
+def test_an_arm_of_its_own_of_a_rule_that_comes_along_is_in_order(files, checked, tmp_path):
+    renamed_arm("none", "my_none")(files)
+    assert checked(files.seal().write(tmp_path / "own.tar.gz")).violations == []
 
 
 @pytest.mark.parametrize("part", ["manifests/tiny.json", "plugins/strange.py", "record", "curves", "load"])
