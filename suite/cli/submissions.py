@@ -96,7 +96,8 @@ def verify(
       equipoise verify quick.tar.gz --rerun 2
       equipoise verify results/published
 
-    A folder is one of published boards: their records, curves and rows are checked where they lie.
+    A folder is one of published boards: their records, curves and rows are checked where they lie, and boards of
+    today's protocol are built anew from their records, with their pages, and compared with what is published.
 
     With --rerun trials drawn by chance are trained again under the home: identical, within the spread of their arm's
     seeds, or different. A plug-in is a stranger's program: it is trained only with --trust-plugin, and shown first.
@@ -127,11 +128,12 @@ def verify(
 
 
 def _check_folder(folder: Path, quiet: bool) -> dict[str, Any]:
-    """Published boards, checked where they lie."""
+    """Published boards, checked where they lie, then built anew from their records and compared."""
+    from results.pages.remade import check_remade
     from results.submissions.boards import check_boards
     from suite import EARLIER, PROTOCOL
 
-    lines = check_boards(folder, (*EARLIER, PROTOCOL))
+    lines = check_boards(folder, (*EARLIER, PROTOCOL)) or check_remade(folder, PROTOCOL)
     if not quiet:
         count = sum(1 for _ in folder.rglob("record.json"))
         for line in lines or [f"in order: boards and claims of {count} trials"]:
