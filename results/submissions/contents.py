@@ -23,6 +23,13 @@ from results.submissions import archive
 from results.submissions.safe import Unreadable, parse
 
 MAX_STEPS = 1_000_000
+BEFORE_TRIALS = 64 * archive.MIB  # of everything that is held at once: head, manifests, choice, plug-ins
+COLUMNS = (  # of curves, beside those of the strategy's own loss terms (docs/formats.md)
+    *("step", "tokens", "seconds", "train_loss", "lr", "grad_norm", "max_vio", "max_vio_worst", "load_entropy"),
+    *("bias_abs_max", "bias_common", "bias_step", "experts_reset", "val_loss"),
+)
+OWN_COLUMN = r"loss_[a-z][a-z0-9_]{0,31}"
+OWN_COLUMNS = 16
 Columns = dict[str, NDArray[np.float64]]  # NaN where a curve has nothing to say
 
 
@@ -87,11 +94,15 @@ def open_archive(path: Path) -> tuple[Submission, Iterator[Trial]]:
     files = archive.read(path)
     first: dict[str, bytes] = {}
     waiting: list[tuple[str, bytes]] = []
+    held = 0
     for name, content in files:
         if name.startswith("trials/"):
             waiting.append((name, content))
             break
         first[name] = content
+        held += len(content)
+        if held > BEFORE_TRIALS:
+            raise archive.Refused(f"{name}: more than {BEFORE_TRIALS:,} bytes before the first trial")
     submission = _submission(first)
     return submission, _trials(submission, set(first), waiting, files)
 
@@ -156,7 +167,8 @@ def decode(key: str, files: Mapping[str, bytes]) -> Trial:
     except archive.Refused as error:
         trial.problems.append(str(error))
     try:
-        trial.curves = columns(parse(files["curves.json"])) if "curves.json" in files else None
+        if trial.record is not None and "curves.json" in files:  # without a record nothing says how long they are
+            trial.curves = columns(parse(files["curves.json"]), _steps(trial.record))
     except Unreadable as error:
         trial.problems.append(f"curves.json: {error}")
     if trial.curves is not None and "val_load.bin" in files and "load.bin" in files:
@@ -164,23 +176,37 @@ def decode(key: str, files: Mapping[str, bytes]) -> Trial:
     return trial
 
 
-def columns(content: Any) -> Columns:
-    """Curves as columns of equal length; null becomes NaN.
+def _steps(record: Mapping[str, Any]) -> int:
+    """How many steps the trial's task has."""
+    rung = record["config"]["task"].get("rung")
+    steps = rung.get("steps") if isinstance(rung, dict) else None
+    return min(steps, MAX_STEPS) if isinstance(steps, int) else MAX_STEPS
+
+
+def columns(content: Any, steps: int = MAX_STEPS) -> Columns:
+    """Curves as columns of equal length, at most a row for each step; null becomes NaN.
 
     Raises:
         Unreadable: they are no such columns.
     """
     if not isinstance(content, dict) or not content:
         raise Unreadable("expected an object of columns")
+    own = [name for name in content if name not in COLUMNS]
+    strange = [name for name in own if not re.fullmatch(OWN_COLUMN, name)]
+    if strange or len(own) > OWN_COLUMNS:
+        shown = f"column {strange[0]!a:.60}" if strange else f"{len(own)} columns of loss terms"
+        raise Unreadable(f"{shown}; expected {', '.join(COLUMNS)} and at most {OWN_COLUMNS} of loss_TERM")
     found: Columns = {}
     lengths = set()
     for name, values in content.items():
-        if not re.fullmatch(r"[a-z][A-Za-z0-9_]{0,63}", name) or not isinstance(values, list):
-            raise Unreadable(f"{name!r:.60}: expected a column name and a list")
-        if len(values) > MAX_STEPS or not all(
-            value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+        if (
+            not isinstance(values, list)
+            or len(values) > steps
+            or not all(
+                value is None or (isinstance(value, int | float) and not isinstance(value, bool)) for value in values
+            )
         ):
-            raise Unreadable(f"{name}: expected at most {MAX_STEPS:,} numbers or nulls")
+            raise Unreadable(f"{name}: expected at most {steps:,} numbers or nulls")
         lengths.add(len(values))
         found[name] = np.array([float("nan") if value is None else float(value) for value in values])
     if len(lengths) > 1 or lengths == {0}:

@@ -31,7 +31,7 @@ class Report:
     violations: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     submission: Submission | None = None
-    trials: dict[str, Trial] = field(default_factory=dict)  # without their loads
+    trials: dict[str, Trial] = field(default_factory=dict)  # without their loads; what is wrong, without its curves
 
 
 def verify(
@@ -75,12 +75,15 @@ def _verify(report: Report, path: Path, suites: Suites, source_digest: SourceDig
             continue
         board, cell, arm = cells.pop(trial.key)
         where = f"{cell['arm']}/{cell['task']}/{cell['seed']}"
+        lines = []
         if board in expected:
-            lines = _sensible(_check_trial(trial, cell, arm, expected[board], sources, now))
+            lines = list(_sensible(_check_trial(trial, cell, arm, expected[board], sources, now)))
             report.violations += [f"{where}: {line}" for line in lines]
         if trial.record is not None:
             together.add(trial, cell["arm"], cell["task"], where)
-        if not keep:
+        if lines or board not in expected:
+            trial.curves = None  # nothing is done with what is refused: it takes no room
+        if lines or not keep:
             trial.load_SLE = trial.val_load_LE = None
         report.trials[trial.key] = trial
     for key, (_, cell, _) in cells.items():

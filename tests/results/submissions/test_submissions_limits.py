@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from results.submissions import recount, safe
+from results.submissions import contents, recount, safe
 from results.submissions.expected import trial_key
 from suite.planning import trials
 from suite.training import measures, record
@@ -168,3 +168,26 @@ def test_every_figure_a_board_ranks_by_is_held_by_others(files, checked, tmp_pat
         "timing.peak_memory_bytes",
         "timing.step_ms.cpu",
     }
+
+
+def test_what_is_wrong_takes_no_room(files, checked, tmp_path):
+    """A trial that is refused keeps its record, by which others are judged, and nothing long."""
+    name = files.records("strange")[0]
+    files.json(name, lambda content: content["measures"].update(tokens=1))
+    report = checked(files.seal().write(tmp_path / "odd.tar.gz"))
+    curves = {key: trial.curves is not None for key, trial in report.trials.items()}
+    assert curves == {key: key not in name for key in report.trials}
+    assert len(curves) == 8
+
+
+def test_curves_without_a_record_are_not_read(files):
+    key = files.records("strange")[0].split("/")[1]
+    assert contents.decode(key, {"curves.json": b"{", "record.json": b"{}"}).curves is None
+    assert not [line for line in contents.decode(key, {"curves.json": b"{"}).problems if "curves" in line]
+
+
+def test_no_more_is_held_before_the_trials_than_a_suite_needs(files, checked, tmp_path, monkeypatch):
+    monkeypatch.setattr(contents, "BEFORE_TRIALS", sum(len(files[name]) for name in files if "trials/" not in name) - 1)
+    said = checked(files.seal().write(tmp_path / "large.tar.gz")).violations
+    assert len(said) == 1
+    assert "bytes before the first trial" in said[0]

@@ -280,6 +280,15 @@ TAMPERINGS = {
     "fewer FLOPs": (record("measures.flops_per_token", 1), r"measures.flops_per_token: 1\.0; the task's are"),
     "other sizes": (record("measures.parameters.total", 1), "2 different counts of parameters"),
     "a step missing": (curve(lambda c: [v.pop() for v in c.values()]), "curves of 11 rows; expected the task's 12"),
+    "more rows than steps": (
+        curve(lambda c: [v.append(v[-1]) for v in c.values()]),
+        "curves.json: [a-z_]*: expected at most 12 numbers or nulls",
+    ),
+    "a column that no trial has": (curve(lambda c: c.update(mine=c["lr"])), "column 'mine'; expected step, tokens, "),
+    "loss terms without end": (
+        curve(lambda c: c.update({f"loss_a{index}": c["lr"] for index in range(17)})),
+        "17 columns of loss terms; expected .* at most 16 of loss_TERM",
+    ),
     "columns of two lengths": (curve(lambda c: c["lr"].pop()), "columns of .* rows; expected as many in each"),
     "no curve": (raw("curves.json", b"{}"), "curves.json: expected an object of columns"),
     "text in a curve": (curve(lambda c: c["lr"].__setitem__(0, "x")), "lr: expected at most"),
