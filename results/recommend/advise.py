@@ -32,11 +32,15 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     """What the boards of one track say on a need.
 
     Returns:
-        `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first;
+        `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
+        at equal size those of the project before those handed in;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
-    asked.sort(key=lambda cell: (cell.size, cell.key), reverse=True)
+    asked.sort(key=lambda cell: ([-part for part in cell.size], _handed_in(cell.board), cell.key))
+    kinds: dict[tuple[Any, str], set[Any]] = {}
+    for cell in asked:
+        kinds.setdefault((cell.board.content["suite"], cell.name), set()).add(cell.board.content.get("hardware"))
     evidence, missing = [], []
     for cell in asked:
         why = unfit(cell, need)
@@ -44,6 +48,7 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
             missing.append({"words": f"{cell.name} on {cell.board.folder} {why}", "where": [cell.key]})
             continue
         found = weighed(cell, need)
+        found["kinds_of_hardware"] = len(kinds[cell.board.content["suite"], cell.name])
         if found["set"]:
             evidence.append(found)
         else:
@@ -58,6 +63,12 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
         "evidence": evidence,
         "missing": missing,
     }
+
+
+def _handed_in(board: Board) -> bool:
+    """Whether a whole board was submitted: at equal size, its answer stands behind that of the project's own."""
+    base = board.content["baseline"]
+    return "@" in board.folder or any(row["arm"] == base and row.get("submitted") for row in board.content["rows"])
 
 
 def unfit(cell: Cell, need: Need) -> str | None:

@@ -54,6 +54,7 @@ def basis(found: Answer) -> str:
     parts = [f"{found['task']}", f"{found['experts']} experts top-{found['top_k']}"]
     parts += [found["recipe"]] if found["recipe"] else []
     parts += ["blunt"] if found["blunt"] else []
+    parts += [found["hardware"] or "no hardware named"] if found["kinds_of_hardware"] > 1 else []
     parts += [f"equal time on {found['devices']} devices"] if found["devices"] > 1 else []
     return ", ".join([*parts, f"{seeds} seeds"])
 

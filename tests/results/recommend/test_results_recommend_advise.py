@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, caveats
+from results.recommend.wording import as_text, basis, caveats
 
 
 def loaded(tmp_path, *boards):
@@ -225,3 +225,19 @@ def test_a_file_that_is_no_board_is_named(tmp_path):
     (published / "suite" / "leaderboard.json").write_text("{")
     with pytest.raises(ValueError, match=r"suite/leaderboard\.json: cannot be read"):
         evidence.load(published)
+
+
+def test_at_equal_size_a_board_that_was_handed_in_stands_behind(tmp_path):
+    """Whatever its folder is called, and whether it has a hardware's name or only a submitter's."""
+    own, other, early = board("main"), board("main", salt=3), board("early", salt=5)
+    for content, hardware in ((own[0], "CPU"), (other[0], "Acme GPU")):
+        content["hardware"] = hardware
+    early[0]["rows"][2]["submitted"] = [{"by": "Ada", "when": "2026-01-31"}]
+    assert early[0]["rows"][2]["arm"] == early[0]["baseline"]
+    published = write(tmp_path / "published", own, early)
+    folder = write(tmp_path / "other", other) / "main"
+    folder.rename(published / "main@acme-gpu")
+    given = answers(evidence.load(published), "loss")
+    assert [found["board"] for found in given["evidence"]] == ["main", "early", "main@acme-gpu"]
+    said = [basis(found) for found in given["evidence"]]
+    assert ["CPU" in said[0], "CPU" in said[1], "Acme GPU" in said[2]] == [True, False, True]
