@@ -165,7 +165,9 @@ def make_plan(
             own = {**entry.set, **arm.task, **(task_settings or {})}
             arm_task = tasks.load(entry.task, own, published)
             if suite.track in CHOSEN and home is not None:
-                arm = arm.model_copy(update={"set": {**arm.set, **tune.chosen_settings(home, suite, arm, entry.task)}})
+                plain_cell = make_cell(suite, arm, arm_task, device, plugins or {})
+                settings = tune.chosen_settings(home, suite, arm, entry.task, plain_cell.config)
+                arm = arm.model_copy(update={"set": {**arm.set, **settings}})
             cell = make_cell(suite, arm, arm_task, device, plugins or {})
             cells.append((arm.name, cell, 0))
             if aa and arm.name == suite.baseline:

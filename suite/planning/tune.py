@@ -8,7 +8,8 @@ none, the one whose MaxVio is lowest, which its board says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from results.statistics.tuning import SEPARATOR, arm_at, choice
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning.config import CHOSEN, TUNE_SEEDS, ArmEntry, Suite, parse
-from suite.planning.trials import Trial
+from suite.planning.trials import Trial, digest
 from suite.storage.files import now, read_json, write_json
 from suite.storage.trial import TrialFolder
+from tasks.errors import show
 
 
 def tuning_suite(suite: Suite) -> Suite:
@@ -71,13 +73,15 @@ def choice_behind(home: Path, board: str) -> Path | None:
 def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     """For each arm and task the tuned and the balanced value of its grid; a value that diverged is out.
 
-    Written to `tuning/<suite>.json` with every loss and MaxVio it chose from.
+    Written to `tuning/<suite>.json` with every loss and MaxVio it chose from, and the conditions they were found under;
+    what other parts of the suite were tuned to stays.
 
     Raises:
         RuntimeError: a trial has no record yet.
     """
     losses: dict[str, dict[str, dict[str, list[float | None]]]] = {}
     violations: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+    found_under: dict[str, dict[str, dict[str, Any]]] = {}
     for trial in trials:
         folder = TrialFolder(home / "trials" / trial.key)
         if not folder.done:
@@ -89,6 +93,7 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
         late = (measures.get("max_vio_batch") or {}).get("tail_mean")
         losses.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(measures["val_loss"])
         violations.setdefault(arm, {}).setdefault(trial.task, {}).setdefault(value, []).append(late)
+        found_under.setdefault(arm, {})[trial.task] = trial.cell.config
     chosen: dict[str, Any] = {}
     for entry in suite.strategies:
         if entry.name not in losses:
@@ -99,13 +104,18 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
             task: choice(knob.grid, by_value, violations[entry.name][task])
             for task, by_value in losses[entry.name].items()
         }
-        chosen[entry.name] = {"parameter": knob.parameter, "tasks": tasks}
+        under = {
+            task: {"seeds": suite.tune_seeds, "made": now(), "conditions": conditions(config, knob.parameter)}
+            for task, config in found_under[entry.name].items()
+        }
+        chosen[entry.name] = {"parameter": knob.parameter, "tasks": tasks, "under": under}
     file = path(home, suite.suite)
     before = read_json(file) if file.exists() else {}
     if before.get("protocol_digest") == suite.digest:  # a part of it was tuned: the rest keeps its choice
         for arm, entry in before["arms"].items():
             mine = chosen.setdefault(arm, entry)
-            mine["tasks"] = {**entry["tasks"], **mine["tasks"]}
+            for part in ("tasks", "under"):
+                mine[part] = {**entry.get(part, {}), **mine.get(part, {})}
     result = {
         "suite": suite.suite,
         "protocol_digest": suite.digest,
@@ -118,6 +128,30 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     return result
 
 
+def conditions(config: Mapping[str, Any], parameter: str) -> dict[str, Any]:
+    """What a choice holds for: all that a trial's key is made of but the knob, the device and the seed.
+
+    Args:
+        config: resolved, as trials have it.
+        parameter: the knob's.
+    """
+    rule, task = config["strategy"], config["task"]
+    settings = {name: value for name, value in rule["config"].items() if name != parameter}
+    return {name: value for name, value in config.items() if name not in ("device", "seed")} | {
+        "strategy": {**rule, "config": settings},
+        "task": {**task, "corpus": digest(task["corpus"])},
+    }
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """The places at which two JSON values differ, with both values."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in sorted(theirs.keys() | ours.keys()):
+            yield from differences(theirs.get(key), ours.get(key), f"{path}.{key}" if path else key)
+    elif theirs != ours:
+        yield f"{path} = {show(theirs)}, expected {show(ours)}"
+
+
 def noted(home: Path, suite: Suite, arm: ArmEntry, tasks: Sequence[str]) -> ArmEntry:
     """The arm with a note where no value of its grid stays balanced."""
     chosen = read_json(path(home, suite.suite))["arms"].get(arm.name, {}).get("tasks", {})
@@ -128,11 +162,14 @@ def noted(home: Path, suite: Suite, arm: ArmEntry, tasks: Sequence[str]) -> ArmE
     return arm.model_copy(update={"note": " ".join(part for part in (arm.note, said) if part)})
 
 
-def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[str, Any]:
+def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """What tuning chose for an arm on a task, on the suite's track: {} for an arm without a knob.
 
+    Args:
+        config: the arm's on the task, resolved, but for what tuning chose.
+
     Raises:
-        UsageError: the suite was not tuned, or not for this arm and task.
+        UsageError: the suite was not tuned, or not for this arm and task as they are now.
     """
     if registry.get(arm.strategy).knob is None:
         return {}
@@ -151,6 +188,17 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str) -> dict[
         raise UsageError(
             f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
             f"run `equipoise tune {suite.suite}` again"
+        )
+    under = entry.get("under", {})
+    for name in (task, "conditions"):  # of a stranger's choice it may be anything
+        under = under.get(name) if isinstance(under, dict) else {}
+    wanted = json.loads(json.dumps(conditions(config, entry["parameter"])))
+    others = list(differences(under if isinstance(under, dict) else {}, wanted))
+    if others:
+        more = f" and {len(others) - 6} more" if len(others) > 6 else ""
+        raise UsageError(
+            f"track: {arm.name} on {task} was tuned with {'; '.join(others[:6])}{more}; "
+            f"run `equipoise tune {suite.suite}` again with the same --set"
         )
     return {entry["parameter"]: value}
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from click.testing import CliRunner
 
+from strategies import registry
 from suite import PROTOCOL
 from suite.cli import main
 from suite.planning import config, library, plan, tune
@@ -115,6 +117,47 @@ def test_tuning_task_by_task_or_arm_by_arm_keeps_what_was_chosen_before(tiny_sui
     assert chosen["smebu"]["tasks"]["mix-nano"]["losses"]["0.005"] == [1.0] * suite.tune_seeds
     assert chosen["smebu"]["tasks"]["mix-bench"]["losses"]["0.005"] == [2.0] * suite.tune_seeds
     assert set(chosen["aux_loss"]["tasks"]) == {"mix-nano"}
+
+
+@pytest.mark.parametrize(
+    ("then", "since", "said"),
+    [
+        ({"rung.steps": 10}, {}, r"smebu on zipf-nano was tuned with .*task\.rung\.steps = 10, expected 12"),
+        ({"smebu.kappa": 3.0}, {}, r"tuned with strategy\.config\.kappa = 3\.0, expected [\d.]+; run"),
+        ({}, {"numerics": 1}, rf"tuned with numerics = {plan.NUMERICS}, expected {plan.NUMERICS + 1}; run"),
+        ({}, {"source": "x"}, r"tuned with strategy\.source = '[0-9a-f]+', expected 'x[0-9a-f]+'; run"),
+        ({"margin": 0.5, "device": "cpu"}, {}, None),  # says nothing of the trials' numbers
+    ],
+)
+@pytest.mark.parametrize("track", config.CHOSEN)
+def test_a_choice_holds_only_for_what_it_was_made_under(tiny_suite, home, monkeypatch, track, then, since, said):
+    content = tiny_suite | {"strategies": ["smebu"], "baseline": "smebu"}
+    suite, task_settings = config.apply_overrides(config.parse(content, "test"), then)
+    tuning = plan.make_plan(tune.tuning_suite(suite), task_settings)
+    for trial in tuning.trials:
+        fake_record(tuning.folder(home, trial), 1.0)
+    tune.choose(suite, tuning.trials, home)
+    digest = registry.source_digest
+    monkeypatch.setattr(registry, "source_digest", lambda cls: since.get("source", "") + digest(cls))
+    monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + since.get("numerics", 0))
+    wanted = pytest.raises(config.UsageError, match=said) if said else nullcontext()
+    with wanted:
+        plan.make_plan(config.parse(content | {"track": track}, "test"), home=home)
+
+
+def test_what_another_arm_was_tuned_with_stays(tiny_suite, home, monkeypatch):
+    for arm, seeds in (("smebu", 2), ("aux_loss", 3)):
+        monkeypatch.setattr(tune, "now", lambda seeds=seeds: f"at {seeds}")
+        suite = config.parse(tiny_suite | {"strategies": [arm], "baseline": arm, "tune_seeds": seeds}, "test")
+        tuning = plan.make_plan(tune.tuning_suite(suite))
+        for trial in tuning.trials:
+            fake_record(tuning.folder(home, trial), 1.0)
+        tune.choose(suite, tuning.trials, home)
+    under = {arm: entry["under"]["zipf-nano"] for arm, entry in read_json(tune.path(home, "tiny"))["arms"].items()}
+    assert {arm: (said["seeds"], said["made"]) for arm, said in under.items()} == {
+        "smebu": (2, "at 2"),
+        "aux_loss": (3, "at 3"),
+    }
 
 
 def test_the_tuned_track_without_tuning_says_what_to_do(tiny_suite, home):
