@@ -199,17 +199,24 @@ class Speedup(_Logarithmic):
 
     def _gain(self, ahead: Curves, behind: Curves, final: float | None, goal: float | None) -> float:
         """Logarithm of the speedup; `final` and `goal` are the losses that the two runs end with."""
-        spent = _reached(ahead[self.against], ahead["val_loss"], goal)
+        spent = _reached(ahead[self.against], ahead["val_loss"], final, goal)
         if spent is not None:
             return math.log(behind[self.against][-1] / spent)
-        spent = _reached(behind[self.against], behind["val_loss"], final)
+        spent = _reached(behind[self.against], behind["val_loss"], goal, final)
         return 0.0 if spent is None else math.log(spent / ahead[self.against][-1])
 
 
-def _reached(budget_N: Array, loss_N: Array, target: float | None) -> float | None:
-    """The budget at which a loss curve first is down to the target; None if it never is."""
+def _reached(budget_N: Array, loss_N: Array, end: float | None, target: float | None) -> float | None:
+    """The budget at which a loss curve first is down to the target; None if it never is.
+
+    Args:
+        end: the loss of the last evaluation, after the last step: it is in the record, not in the curve.
+    """
     if target is None:
         return None
+    loss_N = np.array(loss_N, dtype=float)
+    if end is not None:
+        loss_N[-1] = end
     there = np.isfinite(loss_N)
     budget, loss = budget_N[there], loss_N[there]
     under = np.flatnonzero(loss <= target)

@@ -32,7 +32,7 @@ def folder(tmp_path):
         "seconds": [1.0, 2.0, 3.0, 8.0],
         "max_vio": [3.0, 1.0, 0.4, 0.6],
         "bias_step": [0.8, 0.4, 0.2, 0.2],
-        "val_loss": [None, 5.0, None, 3.0],
+        "val_loss": [None, 5.0, 3.0, None],
     }
     pq.write_table(pa.table(columns), tmp_path / "curves.parquet")
     return tmp_path
@@ -118,17 +118,17 @@ class TestRules:
         assert slope.values(trials) == pytest.approx({0: 4 / 7})  # as for the trend above
 
     def test_speedup_interpolates_between_evaluations(self, folder):
-        # Down from 5 at 20 tokens to 3 at 40: a loss of 4 is reached at 30 of 40 tokens.
-        trials = {"a": {0: trial(folder)}, "b": {0: trial(folder, val_loss=4.0)}}
+        # Down from 3 at 30 tokens to 2 at 40, after the last step, which only the record holds: 2.5 is reached at 35.
+        trials = {"a": {0: trial(folder, val_loss=2.0)}, "b": {0: trial(folder, val_loss=2.5)}}
         gain = rule(kind="speedup", of="a", to="b", claimed={"at_least": 1})
-        assert gain.values(trials) == pytest.approx({0: math.log(40 / 30)})
+        assert gain.values(trials) == pytest.approx({0: math.log(40 / 35)})
         against_time = rule(kind="speedup", of="a", to="b", against="seconds", claimed={"at_least": 1})
-        assert against_time.values(trials) == pytest.approx({0: math.log(8 / 5)})
-        # Never down to 1, but the other is down to its 4 at 30 of 40 tokens: slower by as much.
-        slower = {"a": {0: trial(folder, val_loss=4.0)}, "b": {0: trial(folder, val_loss=1.0)}}
-        assert gain.values(slower) == pytest.approx({0: math.log(30 / 40)})
-        neither = {"a": {0: trial(folder, val_loss=2.0)}, "b": {0: trial(folder, val_loss=1.0)}}
-        assert gain.values(neither) == {0: 0.0}
+        assert against_time.values(trials) == pytest.approx({0: math.log(8 / 5.5)})
+        # Never down to 2, but the other is down to its 2.5 at 35 of 40 tokens: slower by as much.
+        slower = {"a": {0: trial(folder, val_loss=2.5)}, "b": {0: trial(folder, val_loss=2.0)}}
+        assert gain.values(slower) == pytest.approx({0: math.log(35 / 40)})
+        early = {"a": {0: trial(folder, val_loss=2.0)}, "b": {0: trial(folder, val_loss=4.0)}}
+        assert gain.values(early) == pytest.approx({0: math.log(40 / 25)})
 
     def test_pairs_from_different_hardware_do_not_count(self):
         trials = {"a": {0: trial(x=2.0)}, "b": {0: trial(label="GPU", x=1.0)}}
