@@ -389,12 +389,13 @@ def test_what_a_board_says_of_a_task_stands_beside_its_rows(tmp_path: Path) -> N
                           "recipe": "muon"}  # fmt: skip
     board |= {"core_hours": 3.25, "track": "balanced"}
     board["rows"][0] |= {"tokens_saved": {"mean": 0.3, "ci_low": 0.1, "ci_high": 0.5, "extrapolated": False},
-                         "time_saved": {"64": {"mean": -0.2, "ci_low": None, "ci_high": None}}}  # fmt: skip
+                         "time_saved": {"64": {"mean": -0.2, "ci_low": None, "ci_high": None, "extrapolated": True}}}  # fmt: skip
     page = html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8")
     text = " ".join("".join(Parsed(page).text).split())
     for said in ("0.250 [0.200, 0.300] nats/token below the dense twin of equal FLOPs (hash)", "Fit: experts help",
                  "±0.005 nats/token, what 2% more training tokens would bring", "recipe muon", "3.25 core-hours",
-                 "+30.0 %", "+10.0 % … +50.0 %", "−20.0 %", "Time saved, 64", "balanced"):  # fmt: skip
+                 "+30.0 %", "+10.0 % … +50.0 %", "−20.0 %extrapolated", "Time saved, 64",
+                 "balanced"):  # fmt: skip
         assert said in text, said
     assert "Time saved, 8" not in text
     board["tasks"][0]["sensitivity"]["word"] = "blunt"
