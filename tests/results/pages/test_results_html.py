@@ -388,8 +388,9 @@ def test_what_a_board_says_of_a_task_stands_beside_its_rows(tmp_path: Path) -> N
                           "margin": {"source": "tokens", "value": 0.005, "more_tokens": 0.02},
                           "recipe": "muon"}  # fmt: skip
     board |= {"core_hours": 3.25, "track": "balanced"}
+    slower = {"mean": -0.2, "ci_low": None, "ci_high": None, "extrapolated": True}
     board["rows"][0] |= {"tokens_saved": {"mean": 0.3, "ci_low": 0.1, "ci_high": 0.5, "extrapolated": False},
-                         "time_saved": {"64": {"mean": -0.2, "ci_low": None, "ci_high": None, "extrapolated": True}}}  # fmt: skip
+                         "time_saved": {"64": slower}}  # fmt: skip
     page = html.write_report(board, manifest, trials, tmp_path / "out")[0].read_text(encoding="utf-8")
     text = " ".join("".join(Parsed(page).text).split())
     for said in ("0.250 [0.200, 0.300] nats/token below the dense twin of equal FLOPs (hash)", "Fit: experts help",
