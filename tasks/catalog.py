@@ -65,6 +65,19 @@ def rungs() -> dict[str, Rung]:
     return {name: derive(name, given) for name, given in _read("rungs.yaml").items()}
 
 
+def recorded(content: Mapping[str, Any]) -> Task:
+    """A task as a trial's record holds it, to be prepared again.
+
+    Records are sorted by name, but a vocabulary depends on the order in which domains and sources are read: where the
+    corpus is the catalogue's own, it is taken in the catalogue's order.
+    """
+    task = Task.model_validate(content)
+    if task.name not in names():
+        return task
+    corpus = load(task.name).corpus
+    return task.model_copy(update={"corpus": corpus}) if corpus == task.corpus else task
+
+
 def load(
     name: str, overrides: Mapping[str, Any] | None = None, defaults: Callable[[int], Mapping[str, Any]] | None = None
 ) -> Task:

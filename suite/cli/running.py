@@ -250,9 +250,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
     folder = resolve_home(home)
     trial = again.prepare(published, folder)
     click.echo(f"{row}, seed {wanted}: training it again", err=True)
-    tasks.prepare(
-        tasks.Task.model_validate(published["task"]), folder / "cache", lambda text: click.echo(text, err=True)
-    )
+    tasks.prepare(tasks.recorded(published["task"]), folder / "cache", lambda text: click.echo(text, err=True))
 
     def watch(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and sys.stderr.isatty():

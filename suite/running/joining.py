@@ -112,7 +112,7 @@ def rerun(
         file.write_text(report.submission.plugins[name], encoding="utf-8")
         registry.load_plugin(file)
     folder = reproduce.prepare(record, home)
-    tasks.prepare(tasks.Task.model_validate(record["task"]), home / "cache", say)
+    tasks.prepare(tasks.recorded(record["task"]), home / "cache", say)
     run_trial(folder.path, home / "cache", watch)
     _, low, high = mean_interval(_losses(report, key))
     answer = reproduce.judge(record, read_json(folder.record), {"val_loss": {"ci_low": low, "ci_high": high}})

@@ -172,3 +172,16 @@ def test_bad_requests_are_refused_in_one_line(name, overrides, message):
         tasks.load(name, overrides)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_a_record_is_prepared_in_the_catalogues_order():
+    """JSON is sorted by name; a vocabulary depends on the order of domains and sources."""
+    task = tasks.load("text-nano")
+    content = json.loads(json.dumps(task.model_dump(mode="json"), sort_keys=True))
+    assert list(content["corpus"]["domains"]) != list(task.corpus.domains)
+    again = tasks.recorded(content)
+    assert again == task
+    assert list(again.corpus.domains) == list(task.corpus.domains)
+    assert list(again.corpus.domains["documentation"]) == list(task.corpus.domains["documentation"])
+    other = tasks.load("text-nano", {"corpus.megabytes": 3}).model_dump(mode="json")
+    assert tasks.recorded(other).corpus.megabytes == 3
