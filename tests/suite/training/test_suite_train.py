@@ -18,6 +18,7 @@ from suite.running.attempt import run_trial
 from suite.storage.files import read_json
 from suite.storage.trial import Busy, TrialFolder
 from suite.training.checkpoint import NEWEST, PREVIOUS
+from suite.training.clock import Clock
 from suite.training.trainer import Interrupted, Training
 
 
@@ -89,6 +90,19 @@ def test_cpu_time_of_a_step_leaves_out_what_it_waited_for(tiny_suite, home, monk
     run_trial(folder.path, home / "cache")
     took = read_json(folder.record)["timing"]["step_ms"]
     assert 0 < took["cpu"] < took["total"] - 50
+
+
+def test_the_clock_waits_for_a_device_before_something_else_would(tiny_suite, home, monkeypatch):
+    """Of 12 steps, before probes every 3, evaluations every 5, flushed rows every 10, and at the end."""
+    waits, stop = [], Clock.stop
+
+    def noting(self, wait):
+        waits.append(wait)
+        stop(self, wait)
+
+    monkeypatch.setattr(Clock, "stop", noting)
+    run_trial(make(tiny_suite, home).path, home / "cache")
+    assert [step for step, wait in enumerate(waits, 1) if wait] == [3, 5, 6, 9, 10, 12]
 
 
 def test_pairs_share_data_order_and_initial_values(tiny_suite, home):
