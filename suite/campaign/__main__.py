@@ -14,10 +14,12 @@ from suite.campaign.wheels import unpack
 PARTS = {  # in the order in which they run; what a later sitting repeats comes last
     "parity": "grouped and MegaBlocks against the reference: outputs and gradients, both precisions, skewed loads",
     "layer": "tokens/s of one MoE layer beside MegaBlocks' own, a dense twin and bare products",
-    "step": "tokens/s of whole steps, what each strategy adds, how often the host waits",
+    "step": "tokens/s of whole steps by rung and backend, how often the host waits",
+    "overhead": "what each strategy adds to a step",
     "profile": "where the device's time goes in a step, operation by operation",
     "packing": "tokens/s of several trials on one accelerator",
     "tests": "the tests that need an accelerator",
+    "sweep": "whether the recipe found on a smaller rung carries to a larger one",
     "board": "the suite gpu-board, as far as the time goes; finished trials are kept",
 }
 
@@ -26,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -P -m suite.campaign",
         description="Measure this accelerator, part by part. Each part writes DIR/<part>.json and .md as it goes.",
-        epilog="\n".join(f"  {name:<9}{title}" for name, title in PARTS.items()),
+        epilog="\n".join(f"  {name:<10}{title}" for name, title in PARTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("parts", nargs="*", metavar="PART", help="which parts; all if none is named")
@@ -35,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--wheels", type=Path, metavar="DIR", help="wheels to unpack first (default: EQUIPOISE_WHEELS)")
     made.add_argument("--minutes", type=float, default=9.0, help="longest time of one part (default: %(default)s)")
     made.add_argument("--jobs", type=int, default=16, help="trials at a time on the board (default: %(default)s)")
+    made.add_argument("--tasks", metavar="NAME,…", help="only these tasks of the board")
+    made.add_argument("--seeds", type=int, help="only so many seeds of the board")
     made.add_argument("--tiny", action="store_true", help="the same in miniature, on the CPU")
     return made
 
@@ -53,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         campaign = Campaign.begin(asked.out, asked.home, asked.minutes, asked.jobs, asked.tiny)
+        campaign.board.update(tasks=asked.tasks.split(",") if asked.tasks else [], seeds=list(range(asked.seeds or 0)))
     except ValueError as error:
         command.error(str(error))
     good = True

@@ -9,11 +9,13 @@ from __future__ import annotations
 import signal
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from suite.campaign import mps
-from suite.campaign.ledger import Campaign
+from suite.campaign.ledger import Campaign, Ledger
 from suite.planning import config, library
 from suite.planning.plan import Plan, make_plan, states
 from suite.running.runner import Runner
@@ -61,11 +63,24 @@ def make_board(campaign: Campaign) -> Plan:
     stated = settings["suite"]
     suite = library.load(stated) if isinstance(stated, str) else config.parse(stated, "campaign.yaml")
     suite, task_settings = config.apply_overrides(suite, {**settings["set"], "device": campaign.device.type})
-    return make_plan(suite, task_settings, home=campaign.home)
+    chosen, seeds = campaign.board.get("tasks") or (), campaign.board.get("seeds") or ()
+    return make_plan(suite, task_settings, only_tasks=chosen, seeds=seeds, home=campaign.home)
 
 
-def out_of_time(*_: Any) -> None:
-    raise KeyboardInterrupt  # what the runner takes as a request to checkpoint and stop
+@contextmanager
+def until_time_is_over(ledger: Ledger) -> Iterator[None]:
+    """Stop a runner within when the part's time is nearly over."""
+
+    def out_of_time(*_: Any) -> None:
+        raise KeyboardInterrupt  # what the runner takes as a request to checkpoint and stop
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, max(1.0, ledger.seconds_left() - SPARE_SECONDS))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def run(campaign: Campaign) -> bool:
@@ -87,14 +102,8 @@ def run(campaign: Campaign) -> bool:
             ledger.add(summary(plan, event["key"], measures))
 
     runner = Runner(plan, home, campaign.jobs, watch)
-    before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.setitimer(signal.ITIMER_REAL, max(1.0, ledger.seconds_left() - SPARE_SECONDS))
-    try:
-        with mps.shared(campaign.device.type == "cuda") as running:
-            outcome = runner.run()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    with until_time_is_over(ledger), mps.shared(campaign.device.type == "cuda") as running:
+        outcome = runner.run()
     archives = pack(campaign.out, home, outcome.finished, last)
     counts = Counter(states(plan, home).values())
     ledger.note(

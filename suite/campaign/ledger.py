@@ -31,6 +31,7 @@ class Campaign:
     settings: dict[str, Any]  # of the size that was asked for
     machine: dict[str, Any]
     tiny: bool
+    board: dict[str, list[Any]] = field(default_factory=dict)  # which tasks and seeds of it; all unless said
 
     @classmethod
     def begin(cls, out: Path, home: Path | None, minutes: float, jobs: int, tiny: bool) -> Campaign:

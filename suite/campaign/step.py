@@ -1,4 +1,4 @@
-"""Part: whole optimizer steps: tokens/s of each backend and rung, what each strategy adds, how often the host waits."""
+"""Part: whole optimizer steps: tokens/s of each backend and rung, how often the host waits."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 
-from strategies import registry
 from suite import backends
 from suite.campaign.ledger import Campaign, Ledger
 from suite.campaign.machine import synchronise
 from suite.campaign.training import open_training, take_steps
 from suite.training.trainer import Training
+
+SPEED = ["ms", "tokens_per_second", "share_of_peak", "host_waits"]
 
 
 def host_waits(step: Callable[[], Any], device: torch.device) -> int | None:
@@ -77,72 +78,25 @@ def by_rung(ledger: Ledger) -> None:
                 label = {"backend": backends.get(backend).label()}
                 return label | speeds(training, median(times), campaign)
 
-            ledger.measure({"table": "rungs", "rung": name, "strategy": strategy, "backend": backend}, measurement)
+            ledger.measure({"rung": name, "strategy": strategy, "backend": backend}, measurement)
             if campaign.device.type == "cuda":
                 torch.cuda.empty_cache()
 
 
-def by_strategy(ledger: Ledger) -> None:
-    """What every strategy adds to the control's step: all of them open at once, timed in turns."""
-    campaign = ledger.campaign
-    settings, control = campaign.settings["step"], campaign.settings["arms"]["control"]
-    rung, backend = settings["rungs"][settings["strategies_on"]], settings["backends"][0]
-    trainings: dict[str, Training] = {}
-    failed: dict[str, Exception] = {}
-    for name in [control, *(name for name in registry.available() if name != control)]:
-        try:
-            kind = {"backend": backend, "precision": settings["precision"], "device": campaign.device.type}
-            trainings[name] = open_training(campaign.scratch, rung, name, **kind)
-            take_steps(trainings[name], settings["warm_up"])
-        except Exception as error:
-            trainings.pop(name, None)
-            failed[name] = error
-    times: dict[str, list[float]] = {name: [] for name in trainings}
-    for _ in range(settings["rounds"]):
-        if ledger.seconds_left() < 0:
-            ledger.note("The part's time was over before all rounds of strategies were.")
-            break
-        for name, training in trainings.items():
-            times[name].append(timed(training, settings["steps"]))
-    for name in [*trainings, *failed]:
-
-        def measurement(name: str = name) -> dict[str, Any]:
-            if name in failed:
-                raise failed[name]
-            # round by round, as both were timed within the same seconds
-            ratios = [mine / his for mine, his in zip(times[name], times[control], strict=True)]
-            cls = registry.get(name)
-            overhead = {"overhead": median(ratios) - 1, "rounds": len(ratios), "bias": cls.selection_only_bias}
-            return overhead | speeds(trainings[name], median(times[name]), campaign)
-
-        ledger.measure({"table": "strategies", "strategy": name}, measurement)
-
-
 def run(campaign: Campaign) -> bool:
-    """Both tables. Returns whether everything could be measured."""
+    """A row per rung, backend and control. Returns whether everything could be measured."""
     ledger = campaign.ledger("step")
     by_rung(ledger)
-    by_strategy(ledger)
-    settings = campaign.settings["step"]
-    biases = [row["overhead"] for row in ledger.rows if row.get("bias")]
-    if biases:
-        ledger.note(f"Bias strategies add {100 * min(biases):.2g} % to {100 * max(biases):.2g} % to a step.")
+    note_waits(ledger)
+    ledger.finish(
+        "Whole optimizer steps", [("By rung and backend", ["rung", "strategy", "backend", *SPEED], ledger.rows)]
+    )
+    return not any("failed" in row for row in ledger.rows)
+
+
+def note_waits(ledger: Ledger) -> None:
+    """How many kinds of step never wait, and what no step's time holds."""
     waits = [row["host_waits"] for row in ledger.rows if row.get("host_waits") is not None]
     if waits:
         ledger.note(f"{sum(count == 0 for count in waits)} of {len(waits)} kinds of step never wait for the device.")
     ledger.note("Batches were drawn beforehand: what drawing costs is not in these times.")
-    speed = ["ms", "tokens_per_second", "share_of_peak", "host_waits"]
-    tables = [
-        (
-            "By rung and backend",
-            ["rung", "strategy", "backend", *speed],
-            [row for row in ledger.rows if row["table"] == "rungs"],
-        ),
-        (
-            f"By strategy ({settings['strategies_on']}, {settings['backends'][0]})",
-            ["strategy", "overhead", *speed],
-            [row for row in ledger.rows if row["table"] == "strategies"],
-        ),
-    ]
-    ledger.finish("Whole optimizer steps", tables)
-    return not any("failed" in row for row in ledger.rows)

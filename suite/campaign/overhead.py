@@ -1,0 +1,47 @@
+"""Part: what every strategy adds to the control's step, and how often the host waits in it."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+import torch
+
+from strategies import registry
+from suite.campaign.ledger import Campaign
+from suite.campaign.step import SPEED, note_waits, speeds, timed
+from suite.campaign.training import open_training, take_steps
+
+
+def run(campaign: Campaign) -> bool:
+    """A row per strategy, timed in turns with the control. Returns whether everything could be measured."""
+    ledger = campaign.ledger("overhead")
+    settings, step, control = (
+        campaign.settings["overhead"],
+        campaign.settings["step"],
+        campaign.settings["arms"]["control"],
+    )
+    kind = {"backend": settings["backend"], "precision": step["precision"], "device": campaign.device.type}
+    beside = open_training(campaign.scratch, settings["rung"], control, **kind)
+    take_steps(beside, step["warm_up"])
+
+    def measurement(name: str) -> dict[str, Any]:
+        own = beside if name == control else open_training(campaign.scratch, settings["rung"], name, **kind)
+        take_steps(own, step["warm_up"])
+        pairs = [(timed(beside, settings["steps"]), timed(own, settings["steps"])) for _ in range(settings["rounds"])]
+        # round by round, as both were timed within the same seconds
+        overhead = 0.0 if name == control else median(mine / its for its, mine in pairs) - 1
+        said = {"overhead": overhead, "rounds": len(pairs), "bias": registry.get(name).selection_only_bias}
+        return said | speeds(own, median(mine for _, mine in pairs), campaign)
+
+    for name in [control, *(name for name in registry.available() if name != control)]:
+        ledger.measure({"strategy": name}, lambda name=name: measurement(name))  # type: ignore[misc]
+        if campaign.device.type == "cuda":
+            torch.cuda.empty_cache()
+    biases = [row["overhead"] for row in ledger.rows if row.get("bias")]
+    if biases:
+        ledger.note(f"Bias strategies add {100 * min(biases):.2g} % to {100 * max(biases):.2g} % to a step.")
+    note_waits(ledger)
+    table = (f"By strategy ({settings['label']}, {settings['backend']})", ["strategy", "overhead", *SPEED], ledger.rows)
+    ledger.finish("What a strategy adds to an optimizer step", [table])
+    return not any("failed" in row for row in ledger.rows)
