@@ -26,14 +26,15 @@ ARCHIVE_BYTES = 15 * 2**20  # of finished trials in one archive, about
 SPARE_SECONDS = 30.0  # to stop what is running and to pack
 
 
-def unpack(out: Path, home: Path) -> int:
-    """Bring back the trials of earlier sittings. Returns the last archive's number."""
-    last = 0
-    for archive in sorted(out.glob("board-*.tar.gz")):
-        with tarfile.open(archive) as held:
-            held.extractall(home, filter="data")
-        last = int(archive.name.removeprefix("board-").removesuffix(".tar.gz"))
-    return last
+def unpack(out: Path, home: Path) -> tuple[int, set[str]]:
+    """Bring back the trials of earlier sittings. Returns the last archive's number, and the trials' keys."""
+    last, keys = 0, set()
+    for path in sorted(out.glob("board-*.tar.gz")):
+        with tarfile.open(path) as archive:
+            archive.extractall(home, filter="data")
+            keys |= {Path(name).parent.name for name in archive.getnames()}
+        last = int(path.name.removeprefix("board-").removesuffix(".tar.gz"))
+    return last, keys
 
 
 def pack(out: Path, home: Path, keys: list[str], last: int) -> list[Path]:
@@ -88,7 +89,7 @@ def run(campaign: Campaign) -> bool:
     import tasks
 
     ledger, home = campaign.ledger("board"), campaign.home
-    last = unpack(campaign.out, home)
+    last, packed = unpack(campaign.out, home)
     plan = make_board(campaign)
     for task in {trial.cell.task.name: trial.cell.task for trial in plan.trials}.values():
         tasks.prepare(task, home / "cache", print)
@@ -104,10 +105,13 @@ def run(campaign: Campaign) -> bool:
     runner = Runner(plan, home, campaign.jobs, watch)
     with until_time_is_over(ledger), mps.shared(campaign.device.type == "cuda") as running:
         outcome = runner.run()
-    archives = pack(campaign.out, home, outcome.finished, last)
+    # asked of the folders: a trial can end after the runner was told to stop
+    keys = dict.fromkeys(trial.key for trial in plan.trials if plan.folder(home, trial).done)
+    done, held = [key for key in keys if key not in packed], [key for key in keys if key in packed]
+    archives = pack(campaign.out, home, done, last)
     counts = Counter(states(plan, home).values())
     ledger.note(
-        f"{len(outcome.finished)} trials finished in this sitting, {len(outcome.reused)} were there; "
+        f"{len(done)} trials finished in this sitting, {len(held)} were there; "
         f"{counts['done']} of {counts.total()} done. Multi-Process Service: {'on' if running else 'off'}."
     )
     for key, why in outcome.failed.items():

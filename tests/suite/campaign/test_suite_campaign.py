@@ -100,6 +100,19 @@ class TestParts:
         assert board.run(elsewhere)
         assert "0 trials finished in this sitting, 2 were there" in written(campaign, "board")[1]
 
+    def test_a_trial_that_ends_after_the_stop_is_packed_too(self, tmp_path, monkeypatch):
+        class Stopped(board.Runner):
+            def run(self):
+                outcome = super().run()
+                outcome.finished.pop()  # its record came when nobody listened any more
+                return outcome
+
+        monkeypatch.setattr(board, "Runner", Stopped)
+        late = Campaign.begin(tmp_path, None, minutes=5, jobs=1, tiny=True)
+        assert board.run(late)
+        with tarfile.open(tmp_path / "board-001.tar.gz") as archive:
+            assert sum(name.endswith("/record.json") for name in archive.getnames()) == 2
+
     def test_a_sitting_ends_when_its_time_is_over(self, tmp_path, monkeypatch):
         class Endless(board.Runner):
             def run(self):
