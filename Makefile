@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick submissions test test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
+.PHONY: quick submissions test test-files test-beside test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -32,12 +32,17 @@ $(MEGABLOCKS): $(STAMP)
 submissions: $(STAMP) ## check the published boards: what a change adds under results/ is a stranger's until checked
 	$(BIN)/equipoise verify results/published
 
-# Files share two processes, of one thread each; what waits for a scheduler or a browser has the machine to itself.
+# Files share two processes, of one thread each; beside them goes what mostly waits for a scheduler or a browser.
 TEST_JOBS ?= 2
-ALONE := tests/slurm tests/results/pages/test_results_browser.py
+BESIDE := tests/slurm tests/results/pages/test_results_browser.py
 test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(ALONE:%=--ignore %)
-	$(BIN)/python -m pytest $(ALONE)
+	@$(MAKE) --no-print-directory --jobs 2 test-files test-beside
+
+test-files:
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(BESIDE:%=--ignore %)
+
+test-beside:
+	$(BIN)/python -m pytest $(BESIDE)
 
 test-slow: $(STAMP) ## the long ones
 	$(BIN)/python -m pytest -m slow

@@ -11,7 +11,6 @@ from math import ceil
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 CAPACITY_FACTORS = (1.0, 1.25, 1.5, 2.0)
 DEAD_WINDOW = 20  # optimizer steps without a token: the first reading of "dead"
@@ -110,6 +109,8 @@ def noise_floor(tokens: int, experts: int, top_k: int, draws: int = 64) -> float
             chosen = np.argpartition(rng.random((tokens, experts)), top_k, axis=1)[:, :top_k]
             counts[draw] = np.bincount(chosen.ravel(), minlength=experts)
     else:
+        from scipy import stats  # here, since its import takes longer than a small trial
+
         p = top_k / experts
         z = rng.standard_normal((4 * draws, experts))
         z = (z - z.mean(1, keepdims=True)) * np.sqrt(experts / (experts - 1))
