@@ -32,13 +32,13 @@ def unpack(out: Path, home: Path) -> tuple[int, set[str]]:
     for path in sorted(out.glob("board-*.tar.gz")):
         with tarfile.open(path) as archive:
             archive.extractall(home, filter="data")
-            keys |= {Path(name).parent.name for name in archive.getnames()}
+            keys |= {Path(name).parent.name for name in archive.getnames() if name.startswith("trials/")}
         last = int(path.name.removeprefix("board-").removesuffix(".tar.gz"))
     return last, keys
 
 
-def pack(out: Path, home: Path, keys: list[str], last: int) -> list[Path]:
-    """Archives of finished trials, numbered from `last` + 1 on; each is whole by itself."""
+def pack(out: Path, home: Path, keys: list[str], last: int, manifest: Path) -> list[Path]:
+    """Archives of finished trials, numbered from `last` + 1 on; the newest has the plan of all of them too."""
     batches: list[list[Path]] = [[]]
     size = 0
     for key in keys:
@@ -50,6 +50,8 @@ def pack(out: Path, home: Path, keys: list[str], last: int) -> list[Path]:
         batches[-1] += files
         size += weight
     made = []
+    if batches[-1]:
+        batches[-1].append(manifest)
     for index, files in enumerate(filter(None, batches), start=last + 1):
         made.append(out / f"board-{index:03}.tar.gz")
         with tarfile.open(made[-1], "w:gz", compresslevel=1) as archive:
@@ -93,7 +95,7 @@ def run(campaign: Campaign) -> bool:
     plan = make_board(campaign)
     for task in {trial.cell.task.name: trial.cell.task for trial in plan.trials}.values():
         tasks.prepare(task, home / "cache", print)
-    plan.write_manifest(home)
+    manifest = plan.write_manifest(home)
     events: Counter[str] = Counter()
 
     def watch(event: dict[str, Any]) -> None:
@@ -108,7 +110,7 @@ def run(campaign: Campaign) -> bool:
     # asked of the folders: a trial can end after the runner was told to stop
     keys = dict.fromkeys(trial.key for trial in plan.trials if plan.folder(home, trial).done)
     done, held = [key for key in keys if key not in packed], [key for key in keys if key in packed]
-    archives = pack(campaign.out, home, done, last)
+    archives = pack(campaign.out, home, done, last, manifest)
     counts = Counter(states(plan, home).values())
     ledger.note(
         f"{len(done)} trials finished in this sitting, {len(held)} were there; "

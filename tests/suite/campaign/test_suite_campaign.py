@@ -95,6 +95,7 @@ class TestParts:
             names = archive.getnames()
         assert sum(name.endswith("/record.json") for name in names) == 2
         assert not any("checkpoint" in name for name in names)
+        assert "suites/tiny-board.json" in names  # so that `report` finds its board where they are unpacked
         # the next sitting, on another machine
         elsewhere = Campaign.begin(campaign.out, tmp_path / "home", minutes=5, jobs=1, tiny=True)
         assert board.run(elsewhere)
