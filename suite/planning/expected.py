@@ -15,6 +15,7 @@ from suite import PROTOCOL
 from suite.planning.plan import Plan
 
 PUBLISHED = Path(results.__file__).parent / "published"
+SAME = ("name", "tokens", "recipe", "experts", "top_k")
 MOST_RECORDS = 500  # read here; seeds come first, so these are whole pairs
 
 
@@ -28,15 +29,16 @@ def expected_sensitivity(
 
     Returns:
         A board's `sensitivity` with its `source`; None where no record and no published board of this protocol knows
-        the task at this horizon.
+        the task at this horizon, with this recipe and these experts.
     """
     here = _from_records(plan, home, found)
     boards = _boards(published)
     seeds = len({trial.seed for trial in plan.trials})
     compared = max(1, len(records.ranked_arms(plan.manifest)) - 1)
+    recipes = {trial.task: trial.cell.task.rung.recipe for trial in plan.trials}
     answer: dict[str, dict[str, Any] | None] = {}
     for task in plan.manifest["tasks"]:
-        known = here.get(task["name"]) or _published(boards, task)
+        known = here.get(task["name"]) or _published(boards, {**task, "recipe": recipes[task["name"]]})
         if known is not None:
             margin = known.pop("margin")
             known |= {"n": seeds, "resolution": resolution(seeds, known["spread"], compared, margin)}
@@ -67,11 +69,11 @@ def _boards(published: Path) -> list[dict[str, Any]]:
 
 
 def _published(boards: list[dict[str, Any]], task: Mapping[str, Any]) -> dict[str, Any] | None:
-    """From the published board with the most seeds on this task, at this horizon."""
+    """From the published board with the most seeds on this very task."""
     same = [
         {**shown["sensitivity"], "margin": shown["margin"]["value"], "source": f"published board {board['suite']}"}
         for board in boards
         for shown in board["tasks"]
-        if (shown["name"], shown["tokens"]) == (task["name"], task["tokens"]) and shown["sensitivity"]["word"]
+        if all(shown[name] == task[name] for name in SAME) and shown["sensitivity"]["word"]
     ]
     return max(same, key=lambda known: known["n"], default=None)
