@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from results.pages.embedded import TRIED, figures_data, figures_of, rows_data
-from results.pages.rendering import headline, render, seeds_run, slug
+from results.pages.rendering import headline, render, seeds_run, slug, too_few
 from results.pages.statements import columns, statements
 from results.plots import board_figures, svg, task_figures
 from results.plots.picture import Picture
@@ -57,7 +57,7 @@ def write_report(
         variable=svg.variable,
         words=WORDS,
         seeds=seeds_run(board["rows"]),
-        indicative=any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
+        indicative=too_few(board["rows"]),
         claims=claims or [],
         figures_data=figures_data(pictures, list(styles.values())),
         rows_data=rows_data(board, slugs, trials_dir),

@@ -77,6 +77,12 @@ def seeds_run(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{run[0]} of {planned}" if len(run) == 1 else f"{run[0]} to {run[-1]} of {planned}"
 
 
+def too_few(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether no row of a board has a verdict for want of seeds; where some have, the others say so themselves."""
+    verdicts = {row["delta_loss"]["verdict"] for row in rows}
+    return "indicative" in verdicts and not verdicts & {"better", "worse", "tie", "undecided"}
+
+
 def headline(task: Mapping[str, Any]) -> str:
     """A task's title, fit to stand over a section."""
     title = str(task.get("title") or task["name"])

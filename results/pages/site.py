@@ -15,7 +15,7 @@ import jinja2
 from results.pages import recommendation
 from results.pages.embedded import figures_data
 from results.pages.markdown import boards_markdown
-from results.pages.rendering import headline, render, seeds_run, slug
+from results.pages.rendering import headline, render, seeds_run, slug, too_few
 from results.pages.tracks import renew_page, side_by_side
 from results.plots import board_figures, svg
 from results.plots.style import ArmStyle, arm_styles
@@ -154,7 +154,7 @@ def _summary(
             f"protocol {board['protocol_version']}",
         ],
         "tasks": tasks,
-        "indicative": any(row["delta_loss"]["verdict"] == "indicative" for row in board["rows"]),
+        "indicative": too_few(board["rows"]),
         "forest": replace(picture, title=f"{picture.title}, {headline(first)}"),
     }
 

@@ -187,7 +187,7 @@ def _why_nothing(answers: Sequence[Answer]) -> str:
 
 def _summary(ranked: Sequence[Answer]) -> str:
     absent = [DIMENSIONS[entry["dimension"]] for entry in ranked if entry["word"] == "no evidence"]
-    said = [f"*{word}*: {WORDS[word]}" for word in WORDS if any(entry["word"] == word for entry in ranked)]
+    said = [f'"{word}": {WORDS[word]}' for word in WORDS if any(entry["word"] == word for entry in ranked)]
     return "; ".join([*said, *([f"no evidence {', '.join(absent)}"] if absent else [])]) + "."
 
 

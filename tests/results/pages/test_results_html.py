@@ -222,6 +222,9 @@ def test_failures_and_divergences_are_shown(tmp_path: Path) -> None:
 def test_too_few_seeds_are_said_aloud(tmp_path: Path) -> None:
     assert "Indicative only" in page_of(tmp_path / "few", seeds=3, curves=False)
     assert "Indicative only" not in page_of(tmp_path / "many", seeds=6, curves=False)
+    one_short = page_of(tmp_path / "short", seeds=6, missing={("bias", "mix-nano", 5)}, curves=False)
+    assert "Indicative only" not in one_short  # a row of five seeds says so itself; the others have their verdicts
+    assert "rows with fewer than 6 paired seeds get no verdict" in one_short
 
 
 def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
