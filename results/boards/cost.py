@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from results.boards.sharing import busy_seconds, on_accelerator
 from results.records import Records
 
 
@@ -12,15 +13,17 @@ def costs(records: Records) -> dict[str, float | None]:
     """Core-hours and accelerator-hours of all trials that left a record, the A/A arm and the other horizons included.
 
     On a CPU it is the CPU time of the training steps where trials noted it, and training time by the clock times the
-    trial's threads where they did not. A trial that several arms share counts once.
+    trial's threads where they did not. An accelerator's is the time in which trials were at work on a machine, however
+    many shared it, or training time where no trial noted when it was. A trial that several arms share counts once.
     """
-    hours: dict[str, float] = {}
     unique = {outcome.trial_key: outcome.record for outcome in records if outcome.record}
-    for record in unique.values():
-        on_cpu = record["config"].get("device", "cpu") == "cpu"
-        kind = "core_hours" if on_cpu else "accelerator_hours"
-        hours[kind] = hours.get(kind, 0.0) + (_cpu_seconds(record) if on_cpu else _seconds(record)) / 3600
-    return {"core_hours": hours.get("core_hours"), "accelerator_hours": hours.get("accelerator_hours")}
+    on_cpu = [record for record in unique.values() if not on_accelerator(record)]
+    others = [record for record in unique.values() if on_accelerator(record)]
+    accelerator = busy_seconds(records) or sum(map(_seconds, others))
+    return {
+        "core_hours": sum(map(_cpu_seconds, on_cpu)) / 3600 if on_cpu else None,
+        "accelerator_hours": accelerator / 3600 if others else None,
+    }
 
 
 def _cpu_seconds(record: Mapping[str, Any]) -> float:

@@ -128,11 +128,20 @@ def _thin(run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     taken = np.flatnonzero(np.isfinite(columns["val_loss"]))
     taken = taken[np.unique(np.linspace(0, len(taken) - 1, min(POINTS, len(taken))).round().astype(int))]
     losses = {name: columns[name][taken] for name in ("step", "tokens", "seconds", "val_loss")}
+    last = _measures(run)["val_loss"]
+    if length and last is not None and not run.diverged and not np.isfinite(columns["val_loss"][-1]):
+        end = {name: columns[name][-1] for name in ("step", "tokens", "seconds")}  # the record has the one at the end
+        losses = {name: np.append(values, (end | {"val_loss": last})[name]) for name, values in losses.items()}
     return pd.DataFrame({**identity, **curve}), pd.DataFrame({**identity, **losses})
 
 
+def _measures(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run.folder / "record.json").read_text(encoding="utf-8"))["measures"]
+    return found
+
+
 def _point(run: Run) -> dict[str, Any]:
-    measures = json.loads((run.folder / "record.json").read_text(encoding="utf-8"))["measures"]
+    measures = _measures(run)
     max_vio = (measures["max_vio_global"] or {}).get("mean")
     return {"arm": run.arm, "seed": run.seed, "max_vio": max_vio, "val_loss": measures["val_loss"]}
 

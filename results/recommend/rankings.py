@@ -59,7 +59,7 @@ def label(cell: Cell, dimension: str) -> str:
         "track": f"{cell.board.track.replace('-', ' ')} ({cell.name})",
         "horizon": f"{cell.steps:,} steps ({cell.name})",
         "experts": f"{cell.experts} experts ({cell.name})",
-        "size": cell.name,
+        "size": f"{cell.name} ({cell.board.content.get('hardware') or 'no hardware named'})",
         "task": cell.name,
     }[dimension]
 
@@ -73,18 +73,22 @@ def _pairs(found: Sequence[Cell]) -> Iterator[tuple[str, Cell, Cell]]:
 
 
 def differs_in(first: Cell, second: Cell) -> str | None:
-    """The one thing two cells differ in; None for several, for nothing, or across kinds of hardware.
+    """The one thing two cells differ in; None for several or for nothing.
 
-    Experts, horizon and recipe may follow from the kind of task, and experts and horizon from the model's size.
+    Experts, horizon and recipe may follow from the kind of task; experts, horizon and the hardware, with its precision,
+    from the model's size. A task and its sparse sibling differ in the number of experts.
     """
-    if first.board.content.get("hardware") != second.board.content.get("hardware"):
-        return None
     kind, rung = first.kind != second.kind, first.task.get("rung") != second.task.get("rung")
+    if not rung and first.board.content.get("hardware") != second.board.content.get("hardware"):
+        return None
     if kind or rung:
         if first.board.track != second.board.track or (kind and rung):
             return None
+        if kind and first.board.folder != second.board.folder:
+            return None
         if kind:
-            return "task" if first.board.folder == second.board.folder else None
+            shorter, longer = sorted((first.kind, second.kind), key=len)
+            return "experts" if longer == f"{shorter}-sparse" and first.recipe == second.recipe else "task"
         return "size" if first.recipe == second.recipe else None
     differing = [
         name

@@ -30,7 +30,8 @@ def verdict(found: Answer, link: Link = plain) -> str:
     if not behind:
         return f"{len(inside)} strategies, none shown to be worse than the best: {named}."
     if len(inside) == 1:
-        said = f"{named}: all others are shown to be worse."
+        compared = " compared" if found["too_few"] else ""
+        said = f"{named}: all others{compared} are shown to be worse."
     else:
         said = f"{named}: none of these {len(inside)} is shown to be worse than the best."
     nearest = behind[:MOST_NAMED]
@@ -164,7 +165,9 @@ def _line(answers: Sequence[Answer], link: Link) -> list[str]:
 
 
 def brief(answer: Answer, link: Link = plain) -> str:
-    """The answer of the largest cell that has one, with no more of those behind than the nearest."""
+    """The answer of the largest cell that has one, with no more of those behind than the nearest and the last; then who
+    comes first in the others, where that is not the same.
+    """
     if not answer["evidence"]:
         return f"{NONE}."
     found = answer["evidence"][0]
@@ -172,11 +175,23 @@ def brief(answer: Answer, link: Link = plain) -> str:
     said = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
     if behind:
         others = f"{len(behind)} others" if len(behind) > 1 else "the other"
-        said += f"; {others} behind, {link(_named(behind[0]), behind[0]['row'])} by {by(behind[0])}"
-        said += f" to {link(_named(behind[-1]), behind[-1]['row'])} by {by(behind[-1])}" if len(behind) > 1 else ""
+        ends = [f"{link(_named(entry), entry['row'])} by {_far(entry, found)}" for entry in behind]
+        said += f"; {others} behind, {ends[0]}" + (f" to {ends[-1]}" if len(behind) > 1 else "")
     else:
         said += "; none shown to be worse"
-    return f"{said} ({basis(found)})"
+    if found["too_few"]:
+        said += f"; not compared for want of seeds: {', '.join(_named(entry) for entry in found['too_few'])}"
+    said += f" ({basis(found)})"
+    first = {entry["title"] for entry in inside}
+    unlike = [other for other in answer["evidence"][1:] if {entry["title"] for entry in other["set"]} != first]
+    for other in unlike:
+        named = ", ".join(link(_named(entry), entry["row"]) for entry in other["set"])
+        said += f"; on {other['task']}: {named}"
+    return said
+
+
+def _far(entry: Answer, found: Answer) -> str:
+    return by(entry) + (" (extrapolated)" if entry["title"] in found["extrapolated"] else "")
 
 
 def _why_nothing(answers: Sequence[Answer]) -> str:

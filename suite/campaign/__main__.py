@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the parts asked for. Returns 0 if all of them did what they were to do, 1 if not, 2 for bad usage."""
     command = parser()
     asked = command.parse_args(arguments)
+    if asked.seeds is not None and asked.seeds < 1:
+        command.error(f"--seeds: {asked.seeds}; expected a number of seeds")
     for name in asked.parts:
         if name not in PARTS:
             command.error(f"PART: {name!r} is unknown; expected one of {', '.join(PARTS)}")

@@ -54,9 +54,11 @@ def pack(out: Path, home: Path, keys: list[str], last: int, manifest: Path) -> l
         batches[-1].append(manifest)
     for index, files in enumerate(filter(None, batches), start=last + 1):
         made.append(out / f"board-{index:03}.tar.gz")
-        with tarfile.open(made[-1], "w:gz", compresslevel=1) as archive:
+        unfinished = made[-1].with_name(f".{made[-1].name}")
+        with tarfile.open(unfinished, "w:gz", compresslevel=1) as archive:
             for path in files:
                 archive.add(path, path.relative_to(home))
+        unfinished.replace(made[-1])
     return made
 
 
@@ -105,11 +107,16 @@ def run(campaign: Campaign) -> bool:
             ledger.add(summary(plan, event["key"], measures))
 
     runner = Runner(plan, home, campaign.jobs, watch)
-    with until_time_is_over(ledger), mps.shared(campaign.device.type == "cuda") as running:
+    with mps.shared(campaign.device.type == "cuda") as running, until_time_is_over(ledger):
         outcome = runner.run()
     # asked of the folders: a trial can end after the runner was told to stop
     keys = dict.fromkeys(trial.key for trial in plan.trials if plan.folder(home, trial).done)
+    rows = {(row["arm"], row["task"], row["seed"]) for row in ledger.rows}
     done, held = [key for key in keys if key not in packed], [key for key in keys if key in packed]
+    for key in done:
+        row = summary(plan, key, read_json(home / "trials" / key / "record.json"))
+        if (row["arm"], row["task"], row["seed"]) not in rows:
+            ledger.add(row)
     archives = pack(campaign.out, home, done, last, manifest)
     counts = Counter(states(plan, home).values())
     ledger.note(

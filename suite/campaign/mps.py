@@ -30,8 +30,8 @@ def shared(wanted: bool) -> Iterator[bool]:
         environment = {**os.environ, **places}
         started = subprocess.run([CONTROL, "-d"], env=environment, capture_output=True).returncode == 0
         # a service that starts where its clients cannot reach the device is worse than none
-        usable = started and not subprocess.run([sys.executable, "-c", PROBE], env=environment).returncode
         try:
+            usable = started and not subprocess.run([sys.executable, "-c", PROBE], env=environment).returncode
             if usable:
                 os.environ.update(places)
             yield usable

@@ -33,11 +33,15 @@ def run(campaign: Campaign) -> bool:
     def measurement(name: str) -> dict[str, Any]:
         own = beside if name == control else open_training(campaign.scratch, settings["rung"], name, **kind)
         take_steps(own, step["warm_up"])
-        pairs = [(timed(beside, settings["steps"]), timed(own, settings["steps"])) for _ in range(settings["rounds"])]
-        # round by round, as both were timed within the same seconds
-        overhead = 0.0 if name == control else median(mine / its for its, mine in pairs) - 1
-        said = {"overhead": overhead, "rounds": len(pairs), "bias": registry.get(name).selection_only_bias}
-        return said | speeds(own, median(mine for _, mine in pairs), campaign)
+        rounds: list[tuple[float, float]] = []
+        for number in range(settings["rounds"]):  # who goes first changes, since clocks and caches drift
+            first, second = (beside, own) if number % 2 == 0 else (own, beside)
+            earlier, later = timed(first, settings["steps"]), timed(second, settings["steps"])
+            rounds.append((earlier, later) if number % 2 == 0 else (later, earlier))
+        # round by round, as both were timed within the same seconds; the control's own says what noise does
+        ratios = [mine / its for its, mine in rounds]
+        said = {"overhead": median(ratios) - 1, "ratios": ratios, "bias": registry.get(name).selection_only_bias}
+        return said | speeds(own, median(mine for _, mine in rounds), campaign)
 
     others = sorted(set(registry.available()) - {control}, key=order)
     for name in [control, *others]:

@@ -20,6 +20,7 @@ from suite.planning.plan import Plan, failure_line
 from suite.planning.trials import Trial
 from suite.storage.trial import TrialFolder
 
+STOP_PATIENCE = 60.0  # seconds for all workers together to write their checkpoints
 BUSY_PATIENCE = 60.0  # seconds to wait for a trial that another process holds
 
 
@@ -164,8 +165,9 @@ class Runner:
             if worker.process.stdin is not None:  # one that still imports waits for its first trial
                 with suppress(OSError):
                     worker.process.stdin.close()
+        deadline = time.monotonic() + STOP_PATIENCE
         for worker in self._workers:
             try:
-                worker.process.wait(60)
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 worker.process.kill()

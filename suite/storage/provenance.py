@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
@@ -38,7 +39,10 @@ def hardware(device: str) -> dict[str, Any]:
         import torch
 
         name = torch.cuda.get_device_name()
-        return {"label": name, "device": "cuda", "name": name, "cores": cores, "cuda": torch.version.cuda}
+        facts = {"label": name, "device": "cuda", "name": name, "cores": cores, "cuda": torch.version.cuda}
+        # which one it was of its kind, by which trials that shared it are told from others on the same machine
+        own = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
+        return facts | ({"unit": hashlib.sha256(own.encode()).hexdigest()[:12]} if own else {})
     return {"label": f"CPU · {cpu_name()} · {cores} cores", "device": "cpu", "name": cpu_name(), "cores": cores}
 
 

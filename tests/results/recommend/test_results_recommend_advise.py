@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, basis, caveats
+from results.recommend.wording import as_text, basis, brief, caveats, verdict
 
 
 def loaded(tmp_path, *boards):
@@ -209,6 +209,41 @@ def test_rankings_are_compared_between_cells_that_differ_in_one_thing(tmp_path):
     ):
         assert found[key]["word"] == "high", key
     assert ("track", "suite/recall-bench", "suite-balanced/text-bench") not in found
+
+
+def test_another_size_may_be_on_other_hardware_and_a_sparse_sibling_has_more_experts(tmp_path):
+    many = {f"arm{i}": 3.0 + 0.2 * i for i in range(6)}
+    large = board("large", levels=many, tasks=("text-micro", "text-sparse-micro", "recall-micro"), total=9000)
+    other = board("other", levels=many, recipe="adamw", salt=3)
+    large[0]["hardware"] = other[0]["hardware"] = "Acme GPU"
+    ranked = rankings(loaded(tmp_path, board(levels=many), large, other))
+    found = {(entry["dimension"], entry["first"], entry["second"]) for entry in ranked if "first" in entry}
+    assert ("size", "suite/text-bench", "large/text-micro") in found
+    assert ("experts", "large/text-micro", "large/text-sparse-micro") in found
+    assert ("task", "large/recall-micro", "large/text-micro") in found
+    # the same rung on other hardware differs in two things
+    assert not any({"suite/text-bench", "other/text-bench"} == {first, second} for _, first, second in found)
+
+
+def test_the_short_answer_names_what_other_boards_say_and_who_was_not_compared(tmp_path):
+    turned = {"good": 3.3, "far": 3.0, "twin": 3.5}
+    large = board("large", levels=turned, tasks=("text-micro",), total=9000)
+    few = row("late", "text-micro", losses(2.5, 4, 0))
+    large[0]["rows"].append(few)
+    boards = loaded(tmp_path, board("small"), large)
+    answer = answers(boards, "loss")
+    said = brief(answer)
+    assert said.startswith("Far; the other behind, Good by")
+    assert "not compared for want of seeds: Late" in said
+    assert said.endswith("; on text-bench: Good, Close (not causal in training)")
+    assert verdict(answer["evidence"][0]).startswith("Far: all others compared are shown to be worse.")
+    assert "; on " not in brief(answers(loaded(tmp_path / "same", board("small"), board("again")), "loss"))
+
+
+def test_the_short_answer_marks_what_is_extrapolated(tmp_path):
+    rows = [row(arm, "text-bench", losses(level, 8, 0), step_time=ratio)
+            for arm, level, ratio in (("good", 3.0, 0.9), ("far", 3.3, 2.5))]  # fmt: skip
+    assert "] (extrapolated)" in brief(answers(loaded(tmp_path, board(rows=rows)), "devices"))
 
 
 def test_without_boards_every_way_says_no_evidence():
