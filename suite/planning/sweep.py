@@ -181,7 +181,8 @@ def _grid(
         start = getattr(rung, field, None)
         if not isinstance(start, int | float):
             raise UsageError(f"sweep {sweep.sweep}: {coordinate.key}: `times` needs a number of the rung")
-        values = [float(f"{start * factor:.6g}") for factor in coordinate.times]
+        # once is the rung's own value to the last digit: the trials of one coordinate serve the next
+        values = [start if factor == 1 else float(f"{start * factor:.6g}") for factor in coordinate.times]
     return {_label(value): {**point, coordinate.key: value} for value in values}
 
 

@@ -153,3 +153,12 @@ def test_a_sweep_runs_goes_on_and_publishes(data, home, tmp_path):
     again = CliRunner().invoke(main, [*order, "--json"])
     assert json.loads(again.stdout)["coordinates"] == said["coordinates"]
     assert said["seeds"] == [config.SWEEP_SEEDS]
+
+
+def test_the_trials_at_the_start_serve_every_coordinate(data, home, tmp_path):
+    """As long as nothing is chosen, `times: 1` is the same point in each."""
+    judged = {"times": [1, 2], "judges": ["none"]}
+    data["coordinates"] = [{"key": f"rung.{name}_rate", **judged} for name in ("hidden", "embedding", "vector")]
+    walked = list(sweep.stages(load(data, tmp_path), home))
+    same = frozenset.intersection(*(frozenset(trial.key for trial in stage.plan.trials) for stage in walked))
+    assert len(same) == len(walked[0].plan.trials) / 2
