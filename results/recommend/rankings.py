@@ -32,7 +32,10 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
     paying = [cell for cell in cells(newest) if cell.experts_pay]
     found: list[dict[str, Any]] = []
     for dimension, first, second in _pairs(paying):
-        agreed = agreement(_losses(first), _losses(second))
+        one, other = _losses(first), _losses(second)
+        if one == other:
+            continue  # the same trials under two names: two tracks that chose the same values
+        agreed = agreement(one, other)
         if agreed is not None:
             found.append(
                 {

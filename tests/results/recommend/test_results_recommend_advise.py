@@ -213,7 +213,7 @@ def test_rankings_are_compared_between_cells_that_differ_in_one_thing(tmp_path):
 
 def test_another_size_may_be_on_other_hardware_and_a_sparse_sibling_has_more_experts(tmp_path):
     many = {f"arm{i}": 3.0 + 0.2 * i for i in range(6)}
-    large = board("large", levels=many, tasks=("text-micro", "text-sparse-micro", "recall-micro"), total=9000)
+    large = board("large", levels=many, tasks=("text-micro", "text-sparse-micro", "recall-micro"), total=9000, salt=8)
     other = board("other", levels=many, recipe="adamw", salt=3)
     large[0]["hardware"] = other[0]["hardware"] = "Acme GPU"
     ranked = rankings(loaded(tmp_path, board(levels=many), large, other))
@@ -244,6 +244,19 @@ def test_the_short_answer_marks_what_is_extrapolated(tmp_path):
     rows = [row(arm, "text-bench", losses(level, 8, 0), step_time=ratio)
             for arm, level, ratio in (("good", 3.0, 0.9), ("far", 3.3, 2.5))]  # fmt: skip
     assert "] (extrapolated)" in brief(answers(loaded(tmp_path, board(rows=rows)), "devices"))
+
+
+def test_the_same_trials_under_two_names_are_no_second_ranking(tmp_path):
+    many = {f"arm{i}": 3.0 + 0.2 * i for i in range(6)}
+    boards = loaded(
+        tmp_path,
+        board(levels=many),
+        board(track="tuned", levels=many, salt=5),
+        board(track="balanced", levels=many, salt=5),
+    )
+    compared = [{entry["first"], entry["second"]} for entry in rankings(boards) if "first" in entry]
+    assert {"suite/text-bench", "suite-tuned/text-bench"} in compared
+    assert {"suite-tuned/text-bench", "suite-balanced/text-bench"} not in compared
 
 
 def test_without_boards_every_way_says_no_evidence():
