@@ -68,3 +68,9 @@ def saving(value: float) -> str:
 
 def share(value: float) -> str:
     return f"{value:+.0%}"
+
+
+def cost_words(board: Mapping[str, Any]) -> str:
+    """What a board's trials took: "1.45 core-hours", "0.14 GPU-hours"; nothing where no trial noted it."""
+    hours = {"core-hours": board.get("core_hours"), "GPU-hours": board.get("accelerator_hours")}
+    return ", ".join(f"{value:.3g} {unit}" for unit, value in hours.items() if value)

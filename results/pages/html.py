@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.boards.words import cost_words
 from results.pages.embedded import TRIED, figures_data, figures_of, rows_data
 from results.pages.rendering import headline, render, seeds_run, slug, too_few
 from results.pages.statements import columns, statements
@@ -57,6 +58,7 @@ def write_report(
         variable=svg.variable,
         words=WORDS,
         seeds=seeds_run(board["rows"]),
+        cost=cost_words(board),
         indicative=too_few(board["rows"]),
         claims=claims or [],
         figures_data=figures_data(pictures, list(styles.values())),

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.boards.words import margin_words, saved_words, sensitivity_words
+from results.boards.words import cost_words, margin_words, saved_words, sensitivity_words
 from results.statistics.verdict import WORDS
 from results.text import cell, interval, number, percent, table
 
@@ -97,8 +97,7 @@ def leaderboard_csv(board: Mapping[str, Any]) -> str:
 def _facts(board: Mapping[str, Any]) -> str:
     parts = [f"Suite `{board['suite']}`", f"protocol {board['protocol_version']}", str(board.get("track") or "")]
     parts += [str(board["hardware"] or "no record yet"), f"baseline `{board['baseline']}`"]
-    parts += [f"{board['core_hours']:.1f} core-hours"] if board.get("core_hours") is not None else []
-    parts += [f"{board['accelerator_hours']:.1f} GPU-hours"] if board.get("accelerator_hours") is not None else []
+    parts += [cost_words(board)]
     parts += [f"made {board['generated']}"] if board.get("generated") else []
     return cell(" · ".join(part for part in parts if part))
 

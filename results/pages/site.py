@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 
 import jinja2
 
+from results.boards.words import cost_words
 from results.pages import recommendation
 from results.pages.embedded import figures_data
 from results.pages.markdown import boards_markdown
@@ -149,7 +150,7 @@ def _summary(
             str(board["hardware"] or "no record yet"),
             f"{board['n_arms']} strategies against {styles[board['baseline']].title}",
             f"{seeds_run(board['rows'])} seeds",
-            f"{board['core_hours']:.3g} core-hours" if board.get("core_hours") else "",
+            cost_words(board),
             str(board.get("track") or "").replace("-", " "),
             f"protocol {board['protocol_version']}",
         ],
