@@ -36,13 +36,14 @@ submissions: $(STAMP) ## check the published boards: what a change adds under re
 TEST_JOBS ?= 2
 BESIDE := tests/slurm tests/results/pages/test_results_browser.py
 test: $(STAMP) $(MEGABLOCKS)  ## the tests that must always pass
-	@$(MAKE) --no-print-directory --jobs 2 test-files test-beside
+	@mkdir -p build; $(MAKE) --no-print-directory test-beside > build/test-beside.log 2>&1 & beside=$$!; \
+	  $(MAKE) --no-print-directory test-files; files=$$?; wait $$beside; beside=$$?; cat build/test-beside.log; exit $$((files | beside))
 
-test-files:
+test-files: $(STAMP)
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile $(BESIDE:%=--ignore %)
 
-test-beside:
-	$(BIN)/python -m pytest $(BESIDE)
+test-beside: $(STAMP)
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -p no:cacheprovider $(BESIDE)
 
 test-slow: $(STAMP) ## the long ones
 	$(BIN)/python -m pytest -m slow

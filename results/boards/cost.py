@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from results.boards.sharing import busy_seconds, on_accelerator
+from results.boards.sharing import attempts, busy_seconds, on_accelerator
 from results.records import Records
 
 
@@ -19,7 +19,7 @@ def costs(records: Records) -> dict[str, float | None]:
     unique = {outcome.trial_key: outcome.record for outcome in records if outcome.record}
     on_cpu = [record for record in unique.values() if not on_accelerator(record)]
     others = [record for record in unique.values() if on_accelerator(record)]
-    accelerator = busy_seconds(records) or sum(map(_seconds, others))
+    accelerator = busy_seconds(records) + sum(_seconds(record) for record in others if not any(attempts(record)))
     return {
         "core_hours": sum(map(_cpu_seconds, on_cpu)) / 3600 if on_cpu else None,
         "accelerator_hours": accelerator / 3600 if others else None,

@@ -8,7 +8,7 @@ from typing import Any
 from results.boards.cost import costs
 from results.boards.rows import delta, row
 from results.boards.savings import savings
-from results.boards.sharing import at_once
+from results.boards.sharing import at_once, crowded
 from results.boards.tasks import Tasks, judge
 from results.records import Outcome, Records, check_manifest, ranked_arms
 from results.statistics.across_tasks import across_tasks
@@ -64,10 +64,12 @@ def build(
     for task in described:
         judged = _judge(manifest, records, summaries, compared, task["name"], about)
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in ranked])
-    shared = at_once(records)
-    if shared > 1:  # what a step took then is no property of the arm
-        for entry in rows:
-            entry |= {"tokens_per_second": None, "overhead": None}
+    together = crowded(records)
+    for entry in rows:  # what a step took then is no property of the arm
+        own = together & set(entry["trial_keys"])
+        entry |= {"tokens_per_second": None} if own else {}
+        if own or together & {outcome.trial_key for outcome in records.cell(reference(manifest), entry["task"])}:
+            entry["overhead"] = None
     return {
         "suite": manifest["suite"],
         "title": manifest.get("title") or manifest["suite"],
@@ -82,12 +84,12 @@ def build(
         "machine": machine.model_dump(),
         "n_arms": len(compared),
         **costs(records),
-        "at_once": shared,
+        "at_once": at_once(records),
         "tasks": [about.described(task) for task in described],
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
-        "warnings": _warnings(manifest, records, rows, len(compared), about, shared),
+        "warnings": _warnings(manifest, records, rows, len(compared), about),
         "generated": generated,
     }
 
@@ -175,7 +177,6 @@ def _warnings(
     rows: Sequence[dict[str, Any]],
     arms: int,
     about: Tasks,
-    shared: int,
 ) -> list[str]:
     said = []
     for status, words in (("missing", "not run yet"), ("failed", "failed"), ("diverged", "diverged")):
@@ -207,8 +208,11 @@ def _warnings(
         said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
+    shared = at_once(records)
     if shared > 1:
-        said.append(f"Up to {shared} trials had the accelerator at the same time: no speed and no overhead is shown.")
+        said.append(
+            f"Up to {shared} trials had one accelerator at once: their speeds and overheads are not shown."
+        )
     return said + _unlike(records) + _about_tasks(manifest, about)
 
 

@@ -1,15 +1,20 @@
 """Trials that had the same accelerator at the same time: their speeds say nothing of a strategy's own.
 
-Which one a trial had is `hardware.unit` of its record; records without it are taken to have shared the machine's.
+Which accelerator an attempt had is its `unit`; attempts that do not say are taken to have shared the machine's. Only a
+board's own trials are seen, and of those only attempts that noted when they ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 from results.records import Records
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+Span = tuple[float, float, str]  # start and end in seconds, the trial's key
 
 
 def at_once(records: Records) -> int:
@@ -18,10 +23,22 @@ def at_once(records: Records) -> int:
     for spans in _spans(records).values():
         now = 0
         # one that ends in the second in which another starts was not beside it
-        for _, change in sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans]):
+        for _, change in sorted([(start, 1) for start, _, _ in spans] + [(end, -1) for _, end, _ in spans]):
             now += change
             most = max(most, now)
     return most
+
+
+def crowded(records: Records) -> set[str]:
+    """The keys of trials of which an attempt had its accelerator together with another trial's."""
+    found: set[str] = set()
+    for spans in _spans(records).values():
+        beside: list[Span] = []
+        for start, end, key in sorted(spans):
+            beside = [other for other in beside if other[1] > start and other[2] != key]
+            found |= {key, *(other[2] for other in beside)} if beside else set()
+            beside.append((start, end, key))
+    return found
 
 
 def busy_seconds(records: Records) -> float:
@@ -29,7 +46,7 @@ def busy_seconds(records: Records) -> float:
     total = 0.0
     for spans in _spans(records).values():
         until = float("-inf")
-        for start, end in sorted(spans):
+        for start, end, _ in sorted(spans):
             total += max(0.0, end - max(start, until))
             until = max(until, end)
     return total
@@ -39,20 +56,23 @@ def on_accelerator(record: Mapping[str, Any]) -> bool:
     return bool(record["config"].get("device", "cpu") != "cpu")
 
 
-def _spans(records: Records) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Accelerator → start and end of every attempt on it, in seconds; a trial that arms share counts once."""
-    spans: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    unique = {outcome.trial_key: outcome.record for outcome in records if outcome.record}
-    for record in unique.values():
-        if on_accelerator(record):
-            unit = str(record["provenance"]["hardware"].get("unit"))
-            for host, start, end in _attempts(record):
-                spans.setdefault((host, unit), []).append((start, end))
-    return spans
-
-
-def _attempts(record: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+def attempts(record: Mapping[str, Any]) -> Iterator[tuple[str, float, float]]:
+    """Accelerator, start and end of each attempt whose times are told as records tell them."""
     for attempt in record.get("attempts") or []:
-        if attempt.get("started") and attempt.get("ended"):
-            start, end = (datetime.fromisoformat(attempt[name]).timestamp() for name in ("started", "ended"))
-            yield str(attempt.get("host")), start, end
+        with suppress(TypeError, ValueError):  # killed before it could say, or not written by us
+            start, end = (
+                datetime.strptime(attempt.get(name), TIME).replace(tzinfo=UTC).timestamp()
+                for name in ("started", "ended")
+            )
+            yield str(attempt.get("unit") or f"of {attempt.get('host')}"), start, end
+
+
+def _spans(records: Records) -> dict[str, list[Span]]:
+    """Accelerator → the attempts on it; a trial that arms share counts once."""
+    spans: dict[str, list[Span]] = {}
+    unique = {outcome.trial_key: outcome.record for outcome in records if outcome.record}
+    for key, record in unique.items():
+        if on_accelerator(record):
+            for unit, start, end in attempts(record):
+                spans.setdefault(unit, []).append((start, end, key))
+    return spans

@@ -64,7 +64,10 @@ def write_report(
         figures_data=figures_data(pictures, list(styles.values())),
         rows_data=rows_data(board, slugs, trials_dir),
     )
-    return [_write(out / "index.html", page), *(_figure(out / "figures", picture) for picture in pictures)]
+    written = [_write(out / "index.html", page), *(_figure(out / "figures", picture) for picture in pictures)]
+    for stale in set((out / "figures").glob("*.svg")) - set(written):
+        stale.unlink()  # of an earlier report, which drew what this one does not
+    return written
 
 
 def row_slugs(board: Row) -> list[str]:

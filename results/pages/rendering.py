@@ -17,6 +17,7 @@ from markupsafe import Markup
 from results.claims.evaluate import WORDS as CLAIM_WORDS
 from results.pages.statements import value
 from results.plots import svg
+from results.statistics.power import MIN_SEEDS
 from results.text import interval, number, percent
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -78,9 +79,9 @@ def seeds_run(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def too_few(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether no row of a board has a verdict for want of seeds; where some have, the others say so themselves."""
-    verdicts = {row["delta_loss"]["verdict"] for row in rows}
-    return "indicative" in verdicts and not verdicts & {"better", "worse", "tie", "undecided"}
+    """Whether every row of a board is short of seeds; where only some are, they say so themselves."""
+    compared = [row["delta_loss"] for row in rows if row["delta_loss"]["verdict"] != "baseline"]
+    return bool(compared) and all(delta["n"] < MIN_SEEDS for delta in compared)
 
 
 def headline(task: Mapping[str, Any]) -> str:

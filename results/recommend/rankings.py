@@ -29,12 +29,13 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
         `Agreement`; for a dimension without a pair one entry with `word` "no evidence".
     """
     newest, _ = current(boards)
-    paying = [cell for cell in cells(newest) if cell.experts_pay]
+    paying: list[Cell] = []
+    for cell in sorted((cell for cell in cells(newest) if cell.experts_pay), key=lambda c: TRACKS.index(c.board.track)):
+        if not any(_losses(cell) == _losses(other) for other in paying if other.name == cell.name):
+            paying.append(cell)  # a track that chose what another chose has the same trials: one ranking, not two
     found: list[dict[str, Any]] = []
     for dimension, first, second in _pairs(paying):
         one, other = _losses(first), _losses(second)
-        if one == other:
-            continue  # the same trials under two names: two tracks that chose the same values
         agreed = agreement(one, other)
         if agreed is not None:
             found.append(

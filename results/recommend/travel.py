@@ -60,19 +60,24 @@ class Agreement:
 def agreement(first: Losses, second: Losses) -> Agreement | None:
     """How the order of arms in `first` agrees with that in `second`, over the arms that both have with enough seeds.
 
+    Two arms whose trials are the same in both places (no knob, so no tuning) agree by construction and are no pair.
+
     Returns:
-        None with fewer than FEWEST_ARMS arms in common.
+        None with fewer than FEWEST_ARMS arms in common, or with no pair.
     """
     arms = [arm for arm in first if _enough(first, arm) and _enough(second, arm)]
     if len(arms) < FEWEST_ARMS:
         return None
-    here, there = _orders(first, arms), _orders(second, arms)
+    own = [pair for pair in combinations(arms, 2) if any(first[arm] != second[arm] for arm in pair)]
+    if not own:
+        return None  # the same trials throughout
+    here, there = ([_order(place[one], place[other]) for one, other in own] for place in (first, second))
     same = sum(a * b > 0 for a, b in zip(here, there, strict=True))
     opposite = sum(a * b < 0 for a, b in zip(here, there, strict=True))
     pairs = len(here)
     unknown = pairs - same - opposite
     low, high = (same - opposite - unknown) / pairs, (same - opposite + unknown) / pairs
-    tau = stats.kendalltau(_means(first, arms), _means(second, arms)).statistic
+    tau = _tau(_means(first, arms), _means(second, arms), own)
     return Agreement(len(arms), float(tau), low, high, same, opposite, pairs, word(low, high))
 
 
@@ -88,12 +93,14 @@ def _enough(losses: Losses, arm: str) -> bool:
     return arm in losses and len(losses[arm]) >= MIN_SEEDS
 
 
-def _orders(losses: Losses, arms: Sequence[str]) -> list[int]:
-    """For each pair of arms +1 where the first is shown to have the higher loss, −1 where the lower, else 0; (P,)."""
-    return [_order(losses[first], losses[second]) for first, second in combinations(arms, 2)]
+def _tau(first: Mapping[str, float], second: Mapping[str, float], pairs: Sequence[tuple[str, str]]) -> float:
+    """Kendall's τ over the pairs."""
+    signs = [np.sign(first[one] - first[other]) * np.sign(second[one] - second[other]) for one, other in pairs]
+    return float(np.mean(signs))
 
 
 def _order(first: Mapping[int, float], second: Mapping[int, float]) -> int:
+    """+1 where the first is shown to have the higher loss, −1 where the lower, else 0."""
     seeds = sorted(first.keys() & second.keys())
     n = len(seeds)
     if n < MIN_SEEDS:
@@ -104,7 +111,7 @@ def _order(first: Mapping[int, float], second: Mapping[int, float]) -> int:
     return int(np.sign(mean)) if abs(mean) > error * stats.t.isf(_SHOWN / 2, n - 1) else 0
 
 
-def _means(losses: Losses, arms: Sequence[str]) -> list[float]:
+def _means(losses: Losses, arms: Sequence[str]) -> dict[str, float]:
     """Means over the seeds that all arms have where there are any, so that no arm is judged by its luck with seeds."""
     common = set.intersection(*(set(losses[arm]) for arm in arms))
-    return [float(np.mean([losses[arm][seed] for seed in common or losses[arm]])) for arm in arms]
+    return {arm: float(np.mean([losses[arm][seed] for seed in common or losses[arm]])) for arm in arms}

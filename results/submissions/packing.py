@@ -146,7 +146,8 @@ def submitted(record: Mapping[str, Any], hosts: dict[str, str]) -> dict[str, Any
     kept["attempts"] = []
     for attempt in record.get("attempts") or []:
         host = hosts.setdefault(str(attempt.get("host")), f"host-{len(hosts) + 1}")
-        kept["attempts"].append({name: attempt.get(name) for name in ATTEMPT} | {"host": host})
+        unit = {"unit": attempt["unit"]} if attempt.get("unit") else {}
+        kept["attempts"].append({name: attempt.get(name) for name in ATTEMPT} | {"host": host} | unit)
     return kept
 
 

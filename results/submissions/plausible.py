@@ -163,7 +163,8 @@ def _attempts(record: Mapping[str, Any], total: float, now: datetime) -> Iterato
     for number, attempt in enumerate(attempts):
         where = f"attempts.{number}"
         start, end = _time(attempt.get("started")), _time(attempt.get("ended"))
-        if start is None or (end is None and number == len(attempts) - 1):
+        silent = attempt.get("ended") is None and number < len(attempts) - 1  # killed, and went on later
+        if start is None or (end is None and not silent):
             yield f"{where}: expected `started` and `ended` as in 2026-01-31T12:00:00Z"
             return
         if start < last or (end or start) < start or (end or start) > now + timedelta(days=1):

@@ -58,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     from suite.campaign.ledger import Campaign
 
     try:
-        campaign = Campaign.begin(asked.out, asked.home, asked.minutes, asked.jobs, asked.tiny)
-        campaign.board.update(tasks=asked.tasks.split(",") if asked.tasks else [], seeds=list(range(asked.seeds or 0)))
+        names = tuple(name.strip() for name in (asked.tasks or "").split(",") if name.strip())
+        campaign = Campaign.begin(asked.out, asked.home, asked.minutes, asked.jobs, asked.tiny, names, asked.seeds)
     except ValueError as error:
         command.error(str(error))
     good = True

@@ -68,8 +68,9 @@ def make_board(campaign: Campaign) -> Plan:
     stated = settings["suite"]
     suite = library.load(stated) if isinstance(stated, str) else config.parse(stated, "campaign.yaml")
     suite, task_settings = config.apply_overrides(suite, {**settings["set"], "device": campaign.device.type})
-    chosen, seeds = campaign.board.get("tasks") or (), campaign.board.get("seeds") or ()
-    return make_plan(suite, task_settings, only_tasks=chosen, seeds=seeds, home=campaign.home)
+    return make_plan(
+        suite, task_settings, only_tasks=campaign.tasks, seeds=range(campaign.seeds or 0), home=campaign.home
+    )
 
 
 @contextmanager

@@ -31,10 +31,12 @@ class Campaign:
     settings: dict[str, Any]  # of the size that was asked for
     machine: dict[str, Any]
     tiny: bool
-    board: dict[str, list[Any]] = field(default_factory=dict)  # which tasks and seeds of it; all unless said
+    tasks: tuple[str, ...] = ()  # of the board; all unless said
+    seeds: int | None = None
 
     @classmethod
-    def begin(cls, out: Path, home: Path | None, minutes: float, jobs: int, tiny: bool) -> Campaign:
+    def begin(cls, out: Path, home: Path | None, minutes: float, jobs: int, tiny: bool,
+              tasks: tuple[str, ...] = (), seeds: int | None = None) -> Campaign:  # fmt: skip
         """Look at the machine and measure its peaks.
 
         Raises:
@@ -49,7 +51,8 @@ class Campaign:
         device = torch.device("cpu" if tiny else "cuda")
         out.mkdir(parents=True, exist_ok=True)
         found = machine.describe(device, sizes["peaks"])
-        return cls(out.absolute(), resolve(str(home or out / "home")), minutes, jobs, device, sizes, found, tiny)
+        return cls(out.absolute(), resolve(str(home or out / "home")), minutes, jobs, device, sizes, found, tiny,
+                   tasks, seeds)  # fmt: skip
 
     @property
     def scratch(self) -> Path:
@@ -102,8 +105,14 @@ class Ledger:
 
     def command(self) -> str:
         """What runs this part again."""
-        tiny = " --tiny" if self.campaign.tiny else ""
-        return f"python -P -m suite.campaign {self.part} --out DIR --minutes {self.campaign.minutes:g}{tiny}"
+        asked = self.campaign
+        said = f"python -P -m suite.campaign {self.part} --out DIR --minutes {asked.minutes:g}"
+        if self.part in ("board", "sweep"):
+            said += f" --jobs {asked.jobs}"
+        if self.part == "board":
+            said += f" --tasks {','.join(asked.tasks)}" if asked.tasks else ""
+            said += f" --seeds {asked.seeds}" if asked.seeds else ""
+        return said + (" --tiny" if asked.tiny else "")
 
     def _write(self) -> None:
         facts: dict[str, Any] = {"part": self.part, "started": self.started, "ended": now(), "command": self.command()}

@@ -34,8 +34,8 @@ def run(campaign: Campaign) -> bool:
             ledger.note(f"{stage.coordinate.title}: not all trials have a record; the same command goes on from here.")
             break
         for row in table["values"]:
-            said = {"coordinate": table["name"], "value": row["label"], "mean": row["mean"], "behind": row["behind"]}
-            ledger.add({**said, "standard_error": row["standard_error"], "chosen": row["label"] == table["winner"]})
+            told = {"coordinate": table["name"], "value": row["label"], "mean": row["mean"], "behind": row["behind"]}
+            ledger.add({**told, "standard_error": row["standard_error"], "chosen": row["label"] == table["winner"]})
         said = sweeps.result(chosen, walked, changes, now())
         write_json(campaign.out / "sweeps" / f"{chosen.sweep}.json", said)
         (campaign.out / "sweeps" / f"{chosen.sweep}.md").write_text(sweeps.as_markdown(said), encoding="utf-8")

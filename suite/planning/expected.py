@@ -74,6 +74,6 @@ def _published(boards: list[dict[str, Any]], task: Mapping[str, Any]) -> dict[st
         {**shown["sensitivity"], "margin": shown["margin"]["value"], "source": f"published board {board['suite']}"}
         for board in boards
         for shown in board["tasks"]
-        if all(shown[name] == task[name] for name in SAME) and shown["sensitivity"]["word"]
+        if all(shown.get(name) == task.get(name) for name in SAME) and shown["sensitivity"]["word"]
     ]
     return max(same, key=lambda known: known["n"], default=None)

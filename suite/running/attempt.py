@@ -61,6 +61,8 @@ def run_trial(
             folder.write_history([*attempts, attempt])
             training = Training(folder, cache, world, event)
             facts = provenance.collect(training.device.type, training.source.digest, attempt["started"])
+            if "unit" in facts["hardware"]:
+                attempt["unit"] = facts["hardware"]["unit"]  # of this attempt: the next may be elsewhere
             label = backends.get(training.definition["config"]["backend"]).label()
             training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
             write_json(folder.trial, training.definition)

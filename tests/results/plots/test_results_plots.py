@@ -68,6 +68,14 @@ def test_curves_are_thinned_to_means_of_equal_stretches(tmp_path: Path) -> None:
     assert evidence.points.to_dict("records") == [{"arm": "a", "seed": 0, "max_vio": 0.5, "val_loss": 2.0}]
 
 
+def test_the_last_evaluation_is_the_records(tmp_path: Path) -> None:
+    """Training evaluates before its end; the loss at the end is in the record alone."""
+    folder = write_trial(tmp_path / "t", 40, {10: 3.0, 20: 2.5})
+    taken = gather([Run("a", 0, False, folder)]).evaluations
+    assert taken[["step", "val_loss"]].values.tolist() == [[10, 3.0], [20, 2.5], [40, 2.0]]
+    assert gather([Run("a", 0, True, folder)]).evaluations["step"].tolist() == [10, 20]  # one that diverged has none
+
+
 def test_only_a_bounded_number_of_trials_is_read(tmp_path: Path) -> None:
     folder = write_trial(tmp_path / "t", 5, {5: 2.0})
     runs = [Run("a", seed, False, folder) for seed in range(MAX_SEEDS)]

@@ -245,6 +245,7 @@ TAMPERINGS = {
         "curves.seconds: expected times that grow",
     ),
     "ended in the future": (record("attempts.0.ended", "2999-01-01T00:00:00Z"), "attempts.0: .*none to come"),
+    "an end that is no time": (record("attempts.0.ended", "garbage"), "attempts.0: expected `started` and `ended`"),
     "ended before it began": (record("attempts.0.ended", "2026-01-01T00:00:00Z"), "attempts.0: .*times in order"),
     "a part of it missing": (record("attempts.0.from_step", 6), "attempts.0.from_step: 6; the attempt before it"),
     "no attempt": (record("attempts", []), "attempts: the last ends at step None; expected 12"),
