@@ -210,9 +210,7 @@ def _warnings(
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
     shared = at_once(records)
     if shared > 1:
-        said.append(
-            f"Up to {shared} trials had one accelerator at once: their speeds and overheads are not shown."
-        )
+        said.append(f"Up to {shared} trials had one accelerator at once: their speeds and overheads are not shown.")
     return said + _unlike(records) + _about_tasks(manifest, about)
 
 
