@@ -31,7 +31,9 @@ def unpack(out: Path, home: Path) -> tuple[int, set[str]]:
     last, keys = 0, set()
     for path in sorted(out.glob("board-*.tar.gz")):
         with tarfile.open(path) as archive:
-            archive.extractall(home, filter="data")
+            if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
+                archive.extraction_filter = staticmethod(tarfile.data_filter)
+            archive.extractall(home)
             keys |= {Path(name).parent.name for name in archive.getnames() if name.startswith("trials/")}
         last = int(path.name.removeprefix("board-").removesuffix(".tar.gz"))
     return last, keys
