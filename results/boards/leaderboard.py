@@ -64,7 +64,7 @@ def build(
     for task in described:
         judged = _judge(manifest, records, summaries, compared, task["name"], about)
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in ranked])
-    together = crowded(records)
+    shared, together = at_once(records), crowded(records)
     for entry in rows:  # what a step took then is no property of the arm
         own = together & set(entry["trial_keys"])
         entry |= {"tokens_per_second": None} if own else {}
@@ -84,12 +84,12 @@ def build(
         "machine": machine.model_dump(),
         "n_arms": len(compared),
         **costs(records),
-        "at_once": at_once(records),
+        "at_once": shared,
         "tasks": [about.described(task) for task in described],
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
-        "warnings": _warnings(manifest, records, rows, len(compared), about),
+        "warnings": _warnings(manifest, records, rows, len(compared), about, shared),
         "generated": generated,
     }
 
@@ -177,6 +177,7 @@ def _warnings(
     rows: Sequence[dict[str, Any]],
     arms: int,
     about: Tasks,
+    shared: int,
 ) -> list[str]:
     said = []
     for status, words in (("missing", "not run yet"), ("failed", "failed"), ("diverged", "diverged")):
@@ -208,7 +209,6 @@ def _warnings(
         said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
-    shared = at_once(records)
     if shared > 1:
         said.append(f"Up to {shared} trials had one accelerator at once: their speeds and overheads are not shown.")
     return said + _unlike(records) + _about_tasks(manifest, about)

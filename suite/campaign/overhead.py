@@ -13,9 +13,9 @@ from suite.campaign.step import SPEED, note_waits, speeds, timed
 from suite.campaign.training import open_training, take_steps
 
 
-def order(name: str) -> tuple[bool, bool, str]:
-    """Rules that move a bias first, whose cost is asked about most; last the one that solves on the host."""
-    return name == "base", not registry.get(name).selection_only_bias, name
+def biased(name: str) -> bool:
+    """Rules that only move a bias come first: what they cost is asked about most."""
+    return registry.get(name).selection_only_bias
 
 
 def run(campaign: Campaign) -> bool:
@@ -40,10 +40,11 @@ def run(campaign: Campaign) -> bool:
             rounds.append((earlier, later) if number % 2 == 0 else (later, earlier))
         # round by round, as both were timed within the same seconds; the control's own says what noise does
         ratios = [mine / its for its, mine in rounds]
-        said = {"overhead": median(ratios) - 1, "ratios": ratios, "bias": registry.get(name).selection_only_bias}
+        said = {"overhead": median(ratios) - 1, "ratios": ratios, "bias": biased(name)}
         return said | speeds(own, median(mine for _, mine in rounds), campaign)
 
-    others = sorted(set(registry.available()) - {control}, key=order)
+    slowest = campaign.settings["arms"]["slowest"]
+    others = sorted(set(registry.available()) - {control}, key=lambda name: (name == slowest, not biased(name), name))
     for name in [control, *others]:
         ledger.measure({"strategy": name}, lambda name=name: measurement(name))  # type: ignore[misc]
         if campaign.device.type == "cuda":
