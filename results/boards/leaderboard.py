@@ -69,7 +69,7 @@ def build(
         own = together & set(entry["trial_keys"])
         entry |= {"tokens_per_second": None} if own else {}
         if own or together & {outcome.trial_key for outcome in records.cell(reference(manifest), entry["task"])}:
-            entry["overhead"] = None
+            entry |= {"overhead": None, "overhead_range": None}
     return {
         "suite": manifest["suite"],
         "title": manifest.get("title") or manifest["suite"],
@@ -207,11 +207,29 @@ def _warnings(
     if manifest.get("changed"):
         values = ", ".join(f"{key} = {value}" for key, value in manifest["changed"].items())
         said.append(f"Changed on the command line, not as the suite's file was registered: {values}.")
+    part = _part(manifest)
+    if part:
+        said.append(f"A part of what its suite asks for: {', '.join(part)}.")
     if manifest["baseline"] not in [entry["arm"] for entry in rows]:
         said.append(f"The baseline {manifest['baseline']!r} is not in this suite: nothing is compared.")
     if shared > 1:
         said.append(f"Up to {shared} trials had one accelerator at once: their speeds and overheads are not shown.")
     return said + _unlike(records) + _about_tasks(manifest, about)
+
+
+def _part(manifest: Mapping[str, Any]) -> list[str]:
+    """Where a board has less than its suite asks for: "1 of 2 tasks", "6 of 10 seeds"."""
+    asks = manifest.get("asks")
+    if not asks:
+        return []
+    own = [cell for cell in manifest["trials"] if cell["arm"] != manifest.get("aa_arm")]
+    there = {
+        "tasks": {task["name"] for task in manifest["tasks"]} & set(asks["tasks"]),
+        "arms": {cell["arm"] for cell in own} & set(asks["arms"]),
+    }
+    counts = {name: (len(found), len(asks[name])) for name, found in there.items()}
+    counts["seeds"] = (len({cell["seed"] for cell in own}), asks["seeds"])
+    return [f"{have} of {wanted} {name}" for name, (have, wanted) in counts.items() if have < wanted]
 
 
 def _unlike(records: Records) -> list[str]:

@@ -61,6 +61,14 @@ def saved_words(saved: Mapping[str, Any] | None) -> str:
     return f"{saving(mean)} [{saving(saved['ci_low'])}, {saving(saved['ci_high'])}]"
 
 
+def overhead_words(row: Mapping[str, Any]) -> str:
+    """What a row's step costs beyond the reference's, and between what its seeds lie: `+1.4% [-0.3%, +2.0%]`."""
+    if row["overhead"] is None:
+        return "–"
+    ends = row.get("overhead_range")
+    return f"{row['overhead']:+.1%}" + (f" [{ends[0]:+.1%}, {ends[1]:+.1%}]" if ends and row["n_seeds"] > 1 else "")
+
+
 def saving(value: float) -> str:
     """`+35%`: the baseline would take 35 % longer; from twice as long on `2.4 ×` as long."""
     return share(value) if value < 1 else f"{1 + value:.1f} ×"

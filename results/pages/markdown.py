@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.boards.words import cost_words, margin_words, saved_words, sensitivity_words
+from results.boards.words import cost_words, margin_words, overhead_words, saved_words, sensitivity_words
 from results.statistics.verdict import WORDS
 from results.text import cell, interval, number, percent, table
 
@@ -50,7 +50,9 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
-    lines += [f"- *overhead*: step time against `{board['reference']}`, median over seeds; +1 % is one percent slower."]
+    lines += [
+        f"- *overhead*: step time against `{board['reference']}`, median over seeds [least, most]; +1% is slower."
+    ]
     lines += ["- On a CPU both it and *tokens/s* go by CPU time; – where trials did not note theirs."]
     lines += ["- *n*: pairs of seeds behind the difference; all other columns rest on the same seeds."]
     lines += ["- *dead*: share of experts with less than 1 % of the mean load over the last steps of training."]
@@ -133,7 +135,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         percent(row["dead_experts"]),
         percent((row["overflow"] or {}).get("1.25")),
         "–" if row["tokens_per_second"] is None else f"{row['tokens_per_second']:,.0f}",
-        "–" if row["overhead"] is None else f"{row['overhead']:+.1%}",
+        overhead_words(row),
     ]
 
 

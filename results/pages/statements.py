@@ -79,7 +79,12 @@ def columns(rows: Sequence[Row], reference: str) -> list[Column]:
             "percent",
         ),
         Column("Tokens/s", "Training speed, median over seeds", ("tokens_per_second",), "thousands"),
-        Column("Overhead", f"Step time beyond that of {reference}, on the same seed", ("overhead",), "relative"),
+        Column(
+            "Overhead",
+            f"Step time beyond that of {reference} on the same seed: median over seeds, least and most",
+            ("overhead",),
+            "overhead",
+        ),
     ]
     return [column for column in shown if any(value(row, column.path) is not None for row in rows)]
 

@@ -6,10 +6,10 @@ says that something is missing carries the boards and tasks it was missed on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from results.recommend.confidence import Standing, confidence_set
+from results.recommend.confidence import Standing, behind, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
 from results.recommend.needs import NEEDS, Need
 from results.statistics.power import MIN_SEEDS
@@ -34,6 +34,7 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     Returns:
         `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
         at equal size those of the project before those handed in;
+        `blunt`: the same of cells on which experts gain too little to go by;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
@@ -41,11 +42,13 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     kinds: dict[tuple[Any, str], set[Any]] = {}
     for cell in asked:
         kinds.setdefault((cell.board.content["suite"], cell.name), set()).add(cell.board.content.get("hardware"))
-    evidence, missing = [], []
+    evidence, blunt, missing = [], [], []
     for cell in asked:
         why = unfit(cell, need)
         if why:
             missing.append({"words": f"{cell.name} on {cell.board.folder} {why}", "where": [cell.key]})
+            if cell.sensitivity == "blunt" and not cell.experts_pay and need.devices == 1:
+                blunt.append(weighed(cell, need) | {"why": why})
             continue
         found = weighed(cell, need)
         found["kinds_of_hardware"] = len(kinds[cell.board.content["suite"], cell.name])
@@ -61,6 +64,7 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
         "question": need.question,
         "track": track,
         "evidence": evidence,
+        "blunt": [found for found in blunt if found["set"]],
         "missing": missing,
     }
 
@@ -111,6 +115,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "blunt": cell.sensitivity != "fit",
         "devices": need.devices,
         "extrapolated": [row.title for row in allowed if need.devices > 1 and cell.extrapolated(row, need.devices)],
+        "twin": against_the_twin(cell, losses, need),
         "set": entries["in the set"],
         "behind": entries["behind"],
         "diverged": entries["diverged"],
@@ -122,6 +127,24 @@ def weighed(cell: Cell, need: Need) -> Answer:
 
 
 _WORDS = ("in the set", "behind", "diverged", "too few seeds")
+
+
+def against_the_twin(cell: Cell, losses: Mapping[str, Mapping[int, float]], need: Need) -> Answer | None:
+    """The dense twin, which is no strategy: which arms are shown to be behind it, and how far; None without a twin."""
+    twin = cell.twin
+    if twin is None:
+        return None
+    theirs = twin.losses if need.devices == 1 else cell.losses_at(twin, need.devices)
+    found = {arm: behind(own, theirs) for arm, own in losses.items()}
+    return {
+        "row": twin.key,
+        "extrapolated": need.devices > 1 and cell.extrapolated(twin, need.devices),
+        "ahead_of": {
+            f"{cell.board.folder}/{arm}/{cell.name}": {"mean": s.mean, "low": s.low, "high": s.high}
+            for arm, s in found.items()
+            if s is not None and s.word == "behind"
+        },
+    }
 
 
 def _entry(standing: Standing, rows: dict[str, Row]) -> Answer:
@@ -160,7 +183,7 @@ def rows_behind(answers: Iterable[Answer]) -> list[str]:
     """The keys of all rows that these answers speak of."""
     keys = []
     for given in answers:
-        for found in given["evidence"]:
+        for found in (*given["evidence"], *given["blunt"]):
             for entry in (*found["set"], *found["behind"], *found["diverged"], *found["too_few"], *found["left_out"]):
                 keys += [entry[name] for name in ("row", "against", "worse_than") if entry.get(name)]
     return list(dict.fromkeys(keys))

@@ -154,14 +154,21 @@ class Cell:
     @cached_property
     def rows(self) -> list[Row]:
         """The rows that are strategies: all but the dense twin."""
+        return [row for row in self._all if row.arm != self.board.manifest.get("twin") and row.routes]
+
+    @property
+    def twin(self) -> Row | None:
+        """The row without experts to choose from, at equal FLOPs."""
+        return next((row for row in self._all if row.arm == self.board.manifest.get("twin")), None)
+
+    @cached_property
+    def _all(self) -> list[Row]:
         knobs = {arm["arm"]: arm.get("knob") for arm in self.board.manifest["arms"]}
-        twin = self.board.manifest.get("twin")
-        rows = [
+        return [
             Row(f"{self.board.folder}/{row['arm']}/{self.name}", row, knobs.get(row["arm"]))
             for row in self.board.content["rows"]
-            if row["task"] == self.name and row["arm"] != twin
+            if row["task"] == self.name
         ]
-        return [row for row in rows if row.routes]
 
 
 def load(published: Path) -> list[Board]:

@@ -56,7 +56,7 @@ def basis(found: Answer) -> str:
     parts += [found["recipe"]] if found["recipe"] else []
     parts += ["blunt"] if found["blunt"] else []
     parts += [found["hardware"] or "no hardware named"] if found["kinds_of_hardware"] > 1 else []
-    parts += [f"equal time on {found['devices']} devices"] if found["devices"] > 1 else []
+    parts += [f"equal time on {found['devices']} devices, simulated"] if found["devices"] > 1 else []
     return ", ".join([*parts, f"{seeds} seeds"])
 
 
@@ -67,10 +67,41 @@ def caveats(found: Answer) -> list[str]:
         said += [f"{', '.join(found['extrapolated'])}: at equal time beyond half or double the horizon, extrapolated"]
     said += [f"{entry['title']} diverged" for entry in found["diverged"]]
     said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
+    said += [upper(words) for words in [dense_words(found)] if words]
     out: dict[str, list[str]] = {}
     for entry in found["left_out"]:
         out.setdefault(entry["why"], []).append(entry["title"])
     return said + [f"{', '.join(titles)} left out: {why}" for why, titles in out.items()]
+
+
+def dense_words(found: Answer) -> str:
+    """Which of those named first a dense network of as many FLOPs is ahead of; empty where it is of none."""
+    twin = found["twin"]
+    beaten = (
+        [(entry, twin["ahead_of"][entry["row"]]) for entry in found["set"] if entry["row"] in twin["ahead_of"]]
+        if twin
+        else []
+    )
+    if not beaten:
+        return ""
+    named = ", ".join(f"{_named(entry)} by {by(far)}" for entry, far in beaten)
+    return f"the dense twin, without experts, is ahead of {named}" + (" (extrapolated)" if twin["extrapolated"] else "")
+
+
+def elsewhere(answer: Answer, found: Answer) -> list[str]:
+    """Where, on tasks too blunt to go by, one of those named first is behind the dense twin all the same."""
+    titles = {entry["title"] for entry in found["set"]}
+    said = []
+    for other in answer["blunt"]:
+        twin = other["twin"] or {"ahead_of": {}}
+        low = [
+            f"{entry['title']} by {by(twin['ahead_of'][entry['row']])}"
+            for entry in (*other["set"], *other["behind"])
+            if entry["title"] in titles and entry["row"] in twin["ahead_of"]
+        ]
+        if low:
+            said.append(f"behind the dense twin on {other['task']} with {other['recipe']}: {', '.join(low)}")
+    return said
 
 
 def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
@@ -82,7 +113,10 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
             lines += [f"  {NONE}."]
         for found in answer["evidence"]:
             lines += [f"  {verdict(found)}", f"    from {found['board']}: {basis(found)}"]
-            lines += [f"    {caveat}" for caveat in caveats(found)]
+            lines += [f"    {caveat}" for caveat in (*caveats(found), *map(upper, elsewhere(answer, found)))]
+        lines += [
+            f"  too blunt to go by, {found['task']} on {found['board']}: {verdict(found)}" for found in answer["blunt"]
+        ]
         lines += [f"  missing: {missed['words']}" for missed in answer["missing"]]
         lines += [""]
     if any(answer["evidence"] for answer in answers):
@@ -136,7 +170,11 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
     tracks = list(dict.fromkeys(answer["track"] for answer in answers))
     needs = dict.fromkeys(answer["need"] for answer in answers)
     head = ["You need", *(TRACK_WORDS[track].capitalize() for track in tracks)]
-    return [head, *(_line([answer for answer in answers if answer["need"] == need], link) for need in needs)]
+    lines = []
+    for need in needs:
+        before = [answer for answer in answers if list(needs).index(answer["need"]) < list(needs).index(need)]
+        lines.append(_line([answer for answer in answers if answer["need"] == need], link, before))
+    return [head, *lines]
 
 
 def below(answers: Sequence[Answer], ranked: Sequence[Answer]) -> list[str]:
@@ -160,8 +198,18 @@ def anchor(arm: str, task: str) -> str:
     return "row-" + re.sub(r"[^a-z0-9]+", "-", f"{arm}-{task}".lower()).strip("-")[:60]
 
 
-def _line(answers: Sequence[Answer], link: Link) -> list[str]:
-    return [upper(answers[0]["question"]), *(brief(answer, link) for answer in answers)]
+def _line(answers: Sequence[Answer], link: Link, before: Sequence[Answer]) -> list[str]:
+    return [upper(answers[0]["question"]), *(_cell(answer, link, before) for answer in answers)]
+
+
+def _cell(answer: Answer, link: Link, before: Sequence[Answer]) -> str:
+    """The short answer, or which need above has the same."""
+    said = brief(answer)
+    for other in before:
+        if answer["evidence"] and other["track"] == answer["track"] and brief(other) == said:
+            first = answer["evidence"][0]["set"]
+            return ", ".join(link(_named(entry), entry["row"]) for entry in first) + f": as for {other['question']}"
+    return brief(answer, link)
 
 
 def brief(answer: Answer, link: Link = plain) -> str:
@@ -169,7 +217,8 @@ def brief(answer: Answer, link: Link = plain) -> str:
     comes first in the others, where that is not the same.
     """
     if not answer["evidence"]:
-        return f"{NONE}."
+        blunt = answer["blunt"][:1]
+        return f"{NONE}" + "".join(f": {_blunt(found, link)}" for found in blunt) + "."
     found = answer["evidence"][0]
     inside, behind = found["set"], found["behind"]
     said = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
@@ -182,12 +231,23 @@ def brief(answer: Answer, link: Link = plain) -> str:
     if found["too_few"]:
         said += f"; not compared for want of seeds: {', '.join(_named(entry) for entry in found['too_few'])}"
     said += f" ({basis(found)})"
+    unbalanced = [entry["title"] for entry in found["left_out"] if entry["why"].startswith("MaxVio")]
+    said += f"; not balanced: {', '.join(unbalanced)}" if unbalanced else ""
+    said += "".join(f"; {words}" for words in [dense_words(found), *elsewhere(answer, found)] if words)
     first = {entry["title"] for entry in inside}
     unlike = [other for other in answer["evidence"][1:] if {entry["title"] for entry in other["set"]} != first]
     for other in unlike:
         named = ", ".join(link(_named(entry), entry["row"]) for entry in other["set"])
         said += f"; on {other['task']}: {named}"
     return said
+
+
+def _blunt(found: Answer, link: Link) -> str:
+    """What is shown on a task on which experts gain too little to go by."""
+    inside = found["set"]
+    named = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
+    last = f", {_named(found['behind'][-1])} last" if found["behind"] else ""
+    return f"{found['task']} {found['why']}; there {named} {'leads' if len(inside) == 1 else 'lead'}{last}"
 
 
 def _far(entry: Answer, found: Answer) -> str:

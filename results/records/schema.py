@@ -158,6 +158,15 @@ class Horizons(TypedDict):
     double: str
 
 
+class Asks(TypedDict):
+    """All that the suite asks for, whatever part of it the manifest holds."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    tasks: list[str]
+    arms: list[str]
+    seeds: int
+
+
 class Manifest(TypedDict):
     __pydantic_config__ = STRICT  # type: ignore[misc]
     schema: Literal[1]
@@ -172,6 +181,7 @@ class Manifest(TypedDict):
     horizons: NotRequired[Horizons | None]
     margin: NotRequired[Number]
     track: NotRequired[str]
+    asks: NotRequired[Asks]
     tasks: list[ManifestTask]
     arms: list[ManifestArm]
     trials: list[ManifestTrial]

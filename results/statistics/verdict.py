@@ -101,7 +101,12 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
         words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
     elif decision.disagreement:
         p, flip = decision.p_adjusted, decision.p_sign_flip_adjusted
-        words = f"the t test and the exact test disagree (adjusted p {p:.2g} and {flip:.2g})"
+        if smallest_p(summary.n, arms) < ALPHA:
+            words = f"the t test and the exact test disagree (adjusted p {p:.2g} and {flip:.2g})"
+        else:  # adjusted, the exact test could not have agreed
+            words = (
+                f"the t test (adjusted p {p:.2g}) and the exact test (unadjusted p {summary.p_sign_flip:.2g}) disagree"
+            )
     elif decision.word in ("better", "worse"):
         lower = "lower" if mean < 0 else "higher"
         words = f"{abs(mean):.4f} nats/token {lower}, adjusted p {decision.p_adjusted:.2g}"

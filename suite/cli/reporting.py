@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,17 +150,21 @@ def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
     choice = tune.choice_behind(home, manifest["suite"])
     if choice is not None:
         shutil.copyfile(choice, target / "tuning.json")
-    copy_trials((trial["trial_key"] for trial in manifest["trials"]), home, target)
+    copy_trials([trial["trial_key"] for trial in manifest["trials"]], home, target)
     renewed(target.parent)
 
 
-def copy_trials(keys: Iterable[str], home: Path, target: Path) -> None:
-    """Records, curves and failures of these trials, as far as there are any, into `target/trials`.
+def copy_trials(keys: Collection[str], home: Path, target: Path) -> None:
+    """Records, curves and failures of these trials, as far as there are any, into `target/trials`, and no others.
 
     Records are whole, without the white space; curves are thinned to what figures show.
     """
     from results.records.thinning import thin_curves
 
+    if (target / "trials").is_dir():
+        for place in (target / "trials").iterdir():
+            if place.name not in keys:  # of an earlier state: nothing rests on it
+                shutil.rmtree(place)
     for key in keys:
         source, copy = home / "trials" / key, target / "trials" / key
         for name in ("record.json", "curves.parquet", "failure.json"):
@@ -269,9 +273,13 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         write_json(Path(place) / "claims.json", verdicts)
         (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
     if publish:
-        for claim, verdict in zip(chosen, verdicts, strict=True):
-            if verdict["verdict"] not in ("undecided", "not testable here"):
-                copy_trials((trial.key for trial in plan_of(claim, folder).trials), folder, Path(publish) / "claims")
+        decided = [
+            claim
+            for claim, verdict in zip(chosen, verdicts, strict=True)
+            if verdict["verdict"] not in ("undecided", "not testable here")
+        ]
+        keys = {trial.key for claim in decided for trial in plan_of(claim, folder).trials}
+        copy_trials(keys, folder, Path(publish) / "claims")
         site.write_index(Path(publish))
     if as_json:
         print_json(verdicts)

@@ -198,6 +198,12 @@ class Suite(Strict):
     def seed_list(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
 
+    @property
+    def asks(self) -> dict[str, Any]:
+        """All that it asks for, as manifests carry it: a part of it says so on its board."""
+        names = {"tasks": [entry.task for entry in self.tasks], "arms": [arm.name for arm in self.strategies]}
+        return {**names, "seeds": len(self.seed_list)}
+
 
 def out_of_range(seeds: Iterable[int]) -> list[int]:
     """The seeds that no trial can have."""

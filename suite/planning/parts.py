@@ -10,7 +10,7 @@ from strategies import registry
 from suite.planning.config import Suite
 from suite.planning.trials import Trial
 
-OWN = ("arms", "trials", "aa_arm", "horizons", "twin")  # what a part may have of its own
+OWN = ("arms", "trials", "aa_arm", "horizons", "twin", "asks")  # what a part may have of its own
 
 
 class Planned(Protocol):

@@ -280,6 +280,7 @@ def manifest(
         "protocol_version": PROTOCOL,
         "protocol_digest": suite.digest,
         "changed": suite.changed,
+        "asks": suite.asks,
         "baseline": suite.baseline,
         "control": suite.control,
         "twin": dense_twin(rows, trials),

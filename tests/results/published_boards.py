@@ -56,7 +56,7 @@ def board(suite="suite", *, track="as-published", protocol="2", tasks=("text-ben
         "baseline": "far",
         "margins": dict.fromkeys(tasks, 0.01), "tasks": described, "rows": own,
     }  # fmt: skip
-    return content, {"suite": name, "baseline": "far", "arms": arms}
+    return content, {"suite": name, "baseline": "far", "twin": "twin", "arms": arms}
 
 
 def write(published, *boards):

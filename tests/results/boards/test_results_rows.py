@@ -2,7 +2,8 @@
 
 import pytest
 
-from results.boards.rows import overhead, row
+from results.boards.rows import overheads, row
+from results.boards.words import overhead_words
 from results.records import Outcome
 
 
@@ -18,23 +19,28 @@ def trial(seed, step, *, status="finished", host="here", speed=100.0, loss=4.0, 
     return Outcome("arm", "task", seed, f"key-{seed}", status, record)
 
 
-def test_overhead_is_the_median_over_paired_seeds():
+def test_overhead_is_the_median_over_paired_seeds_and_its_range_their_ends():
     arm = [trial(0, 11), trial(1, 12), trial(2, 30)]
     reference = [trial(0, 10), trial(1, 10), trial(2, 10)]
-    assert overhead(arm, reference) == pytest.approx(0.2)
+    assert overheads(arm, reference) == pytest.approx([0.1, 0.2, 2.0])
+    shown = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", arm, reference, reference)
+    assert shown["overhead"] == pytest.approx(0.2)
+    assert shown["overhead_range"] == pytest.approx([0.1, 2.0])
+    assert overhead_words(shown) == "+20.0% [+10.0%, +200.0%]"
+    assert overhead_words(shown | {"overhead": None}) == "–"
 
 
 def test_overhead_prefers_pairs_of_one_host_and_does_without_them():
     arm = [trial(0, 11), trial(1, 30, host="there")]
     reference = [trial(0, 10), trial(1, 10)]
-    assert overhead(arm, reference) == pytest.approx(0.1)
-    assert overhead(arm[1:], reference) == pytest.approx(2.0)
+    assert overheads(arm, reference) == pytest.approx([0.1])
+    assert overheads(arm[1:], reference) == pytest.approx([2.0])
 
 
 def test_overhead_without_a_pair():
-    assert overhead([trial(0, 11)], [trial(1, 10)]) is None
-    assert overhead([trial(0, 11)], [trial(0, 10, status="diverged")]) is None
-    assert overhead([], []) is None
+    assert overheads([trial(0, 11)], [trial(1, 10)]) == []
+    assert overheads([trial(0, 11)], [trial(0, 10, status="diverged")]) == []
+    assert overheads([], []) == []
 
 
 def test_diverged_trials_take_no_part_in_the_means():

@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, basis, brief, caveats, verdict
+from results.recommend.wording import as_text, basis, brief, caveats, grid, verdict
 
 
 def loaded(tmp_path, *boards):
@@ -106,6 +106,42 @@ def test_where_experts_pay_a_wide_spread_leaves_evidence_and_says_so(tmp_path, g
     assert (", blunt, " in said) == counts
 
 
+def test_a_lead_that_the_dense_twin_has_elsewhere_is_told(tmp_path):
+    """On a task too blunt to go by, whoever leads here is behind a network without experts."""
+    lost = board("suite-adamw", recipe="adamw", word="blunt", levels={"good": 3.4, "far": 3.0, "twin": 3.2})
+    boards = loaded(tmp_path, board(), lost)
+    answer = answers(boards, "loss")
+    assert "; behind the dense twin on text-bench with adamw: Good by 0.197" in brief(answer)
+    assert "Behind the dense twin on text-bench with adamw: Good by 0.197" in as_text([answer])
+    said = brief(answers(boards, "adamw"))
+    assert said.startswith("No evidence: text-bench is too blunt to judge balancing (experts gain 0.040")
+    assert said.endswith("; there Far leads, Good last.")
+    assert "suite-adamw/far/text-bench" in rows_behind([answer])
+    assert "dense twin" not in brief(answers(loaded(tmp_path / "one", board()), "loss"))
+
+
+def test_the_dense_twin_waits_for_nobody_and_the_answer_at_equal_time_says_so(tmp_path):
+    """Half the tokens cost 0.3: the strategy's 3.0 becomes 3.3 in the time in which the twin has 3.2."""
+    rows = [
+        row(arm, "text-bench", losses(level, 8, 0, 0.001), step_time=ratio)
+        for arm, level, ratio in (("good", 3.0, 2.0), ("far", 3.5, 2.0), ("twin", 3.2, 1.0))
+    ]
+    boards = loaded(tmp_path, board(rows=rows))
+    said = brief(answers(boards, "devices"))
+    assert "equal time on 64 devices, simulated" in said
+    assert "; the dense twin, without experts, is ahead of Good by 0.100 [" in said
+    assert "dense twin" not in brief(answers(boards, "loss"))
+
+
+def test_the_table_does_not_say_the_same_twice(tmp_path):
+    table = grid(advice(loaded(tmp_path, board()), ("as-published",)))
+    cells = {line[0]: line[1] for line in table[1:]}
+    assert cells["The lowest loss on one device"].startswith("Good, Close (not causal in training); the other behind")
+    assert cells["Training with Muon"] == "Good, Close (not causal in training): as for the lowest loss on one device"
+    assert cells["A decoder that routes as it was trained"].startswith("Good; the other behind")
+    assert cells["Training with AdamW"] == "No evidence."
+
+
 def test_a_superseded_protocol_is_no_evidence(tmp_path):
     old, new = board("old", protocol="1", levels={"good": 9.0, "far": 1.0}), board("new", tasks=("recall-bench",))
     given = answers(loaded(tmp_path, old, new), "loss")
@@ -158,6 +194,7 @@ def test_balanced_means_balanced_and_tracks_never_mix(tmp_path):
     assert {key.split("/")[0] for key in rows_behind([balanced])} == {"suite-balanced"}
     assert arms(balanced["evidence"][0]["set"]) == ["far"]
     assert balanced["evidence"][0]["left_out"][0]["why"] == "MaxVio 1.20, not under 1"
+    assert "; not balanced: Good" in brief(balanced)
 
 
 def test_a_diverged_arm_is_not_recommended(tmp_path):

@@ -1,10 +1,15 @@
 """The expert-parallel model against cases worked by hand, and the machines' files."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from results.statistics.expert_parallel import DEVICES, device_load, device_rows, mean_device_rows, sweep
 from results.statistics.machine import Machine, load, names
+
+GPU = Path(__file__).parents[3] / "results" / "published" / "gpu"
 
 # One step, two layers, four experts on two devices; six tokens choose two experts in each layer.
 LOAD = np.array([[[6, 2, 1, 3], [3, 3, 3, 3]]])
@@ -105,6 +110,21 @@ def test_shipped_machines_say_where_every_figure_is_from(name):
     assert 1e-3 < seconds[0] < seconds[1] < seconds[2] < 1.0
     collapsed = shipped.step_seconds(40.0, 64, 2, 2)
     assert collapsed > 5 * seconds[2]
+
+
+def test_the_default_machine_is_as_fast_as_layers_were_measured_to_be():
+    measured = json.loads((GPU / "layer.json").read_text(encoding="utf-8"))
+    peak = measured["machine"]["peaks"]["bfloat16"]
+    reached = {row["name"]: row["share_of_peak"] * peak for row in measured["rows"] if row["experts"] == 64}
+    assert load().dense_flops.value == pytest.approx(reached["dense twin"], rel=2e-3)
+    assert load().expert_flops.value == pytest.approx(reached["grouped"], rel=2e-3)
+
+
+def test_the_dense_twin_is_ahead_by_what_whole_steps_show():
+    rows = json.loads((GPU / "step.json").read_text(encoding="utf-8"))["rows"]
+    steps = {row["strategy"]: row["ms"] for row in rows if "1024" in row["rung"] and row["backend"] == "grouped"}
+    routed, dense = (load().step_seconds(16.0, 1, 2, 8, routed=routed) for routed in (True, False))
+    assert dense / routed == pytest.approx(steps["dense"] / steps["none"], abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,7 @@ class TestDisagreement:
         assert verdict.p_adjusted < 0.05
         assert verdict.disagreement
         assert verdict.word == "undecided"
+        assert "(unadjusted p 0.062)" in verdict.words  # 4 of 64
 
     def test_the_t_test_alone_cannot_withhold_what_the_exact_test_shows(self):
         # All of one sign, one of them huge: exact p 2/1024, t sees only the spread.

@@ -58,7 +58,9 @@ def test_text_says_what_was_asked_who_is_best_and_on_what_it_rests(published):
     lines = ask(published, "--causal", "--devices", "64", "--track", "as-published").output.splitlines()
     assert lines[0] == "the lowest loss, at equal time on 64 devices, routed as it was trained (as published)"
     assert lines[1].startswith("  Far: all others are shown to be worse. Behind: Good by 0.4")
-    assert lines[2] == "    from suite: text-bench, 32 experts top-2, muon, equal time on 64 devices, 8 seeds"
+    assert (
+        lines[2] == "    from suite: text-bench, 32 experts top-2, muon, equal time on 64 devices, simulated, 8 seeds"
+    )
     assert lines[3] == "    Good: at equal time beyond half or double the horizon, extrapolated"
     assert lines[4] == "    Close left out: not causal in training"
     nothing = ask(published, "--experts", "256", "--track", "as-published").output

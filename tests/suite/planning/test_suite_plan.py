@@ -145,6 +145,7 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
     joined = plan.read_json(path)
     assert [arm["arm"] for arm in joined["arms"]] == ["none", "aux_loss", "smebu", "sign_bias"]
+    assert joined["asks"] == {"tasks": ["zipf-nano"], "arms": ["none", "aux_loss", "smebu"], "seeds": 2}
     assert len(joined["trials"]) == 7
     shorter = copy.deepcopy(tiny_suite)
     shorter["tasks"][0]["set"]["rung.steps"] = 6  # other conditions: nothing is mixed
