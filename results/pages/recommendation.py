@@ -66,6 +66,10 @@ class Recommendation:
         return Markup("").join(links[int(part)] if i % 2 else escape(part) for i, part in enumerate(parts))
 
     @property
+    def lead(self) -> list[str]:
+        return wording.lead(self.answers)
+
+    @property
     def below(self) -> list[str]:
         return wording.below(self.answers, self.ranked)
 

@@ -111,6 +111,8 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "experts": cell.experts,
         "top_k": cell.task.get("top_k"),
         "hardware": cell.board.content.get("hardware"),
+        "parameters": cell.size[0],
+        "tokens": cell.size[1],
         "margin": cell.margin,
         "blunt": cell.sensitivity != "fit",
         "devices": need.devices,

@@ -129,7 +129,7 @@ class Cell:
 
     @property
     def experts_pay(self) -> bool:
-        """Whether differences shown on it count: how experts are balanced cannot matter where they bring nothing."""
+        """Whether it is evidence: where experts bring next to nothing, learned routers can hardly be told apart."""
         return self.sensitivity == "fit" or (self.gain is not None and self.gain >= FIT_GAIN)
 
     def losses_at(self, row: Row, devices: int) -> dict[int, float]:

@@ -160,6 +160,7 @@ def as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str
 
     lines = ["| " + " | ".join(line) + " |" for line in grid(answers, link)]
     lines.insert(1, "|" + " --- |" * len(grid(answers)[0]))
+    lines = [*(line for words in lead(answers) for line in (words, "")), *lines]
     lines += ["", *(line for words in below(answers, ranked) for line in (words, ""))]
     shown = [entry for entry in ranked if entry["word"] != "no evidence"]
     return [*lines, *(f"- {cell(travels(entry))}" for entry in shown)]
@@ -175,6 +176,23 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
         before = [answer for answer in answers if list(needs).index(answer["need"]) < list(needs).index(need)]
         lines.append(_line([answer for answer in answers if answer["need"] == need], link, before))
     return [head, *lines]
+
+
+def lead(answers: Sequence[Answer]) -> list[str]:
+    """What stands over the table: what size of model all of it is from."""
+    found = [found for answer in answers for found in answer["evidence"]]
+    if not found:
+        return []
+    parameters, tokens = ([entry[name] for entry in found] for name in ("parameters", "tokens"))
+    return [
+        f"From models of {_between(parameters)} parameters, trained on {_between(tokens)} tokens. At other sizes and "
+        f"with other recipes the answer may be another: below the table, how far rankings have been seen to travel."
+    ]
+
+
+def _between(counts: Sequence[int]) -> str:
+    low, high = (f"{count / 1e6:.3g}" for count in (min(counts), max(counts)))
+    return f"{low} million" if low == high else f"{low} to {high} million"
 
 
 def below(answers: Sequence[Answer], ranked: Sequence[Answer]) -> list[str]:

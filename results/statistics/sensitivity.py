@@ -1,4 +1,4 @@
-"""Can a task judge balancing at all? Where experts hardly help it cannot matter how they are balanced.
+"""Can a task judge balancing at all? Where experts hardly help, learned routers can hardly be told apart.
 
 Per task: the *gain*, what the best causal arm at equal FLOPs is ahead of the dense twin; the *spread*, the median
 standard deviation of a paired difference; the *resolution*, the smallest difference that a verdict finds with 80 %

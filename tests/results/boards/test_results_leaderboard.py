@@ -231,7 +231,7 @@ def test_equal_records_give_equal_bytes(full):
 
 
 def test_ten_thousand_records_take_ten_times_as_long_as_a_thousand(tmp_path):
-    """Reading and comparing; the page has its own. Seconds would measure what else the machine does."""
+    """Reading and comparing; the page has its own budget. Seconds would measure what else is running."""
     arms = tuple(Arm(f"arm-{i:02d}", f"Arm {i}") for i in range(19))
     tasks = tuple(f"task-{i}" for i in range(25))
     manifest, trials = write_suite(

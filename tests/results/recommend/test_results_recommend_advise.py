@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, basis, brief, caveats, grid, verdict
+from results.recommend.wording import as_text, basis, brief, caveats, grid, lead, verdict
 
 
 def loaded(tmp_path, *boards):
@@ -131,6 +131,13 @@ def test_the_dense_twin_waits_for_nobody_and_the_answer_at_equal_time_says_so(tm
     assert "equal time on 64 devices, simulated" in said
     assert "; the dense twin, without experts, is ahead of Good by 0.100 [" in said
     assert "dense twin" not in brief(answers(boards, "loss"))
+
+
+def test_the_table_says_what_size_it_is_from(tmp_path):
+    large = board("large", tasks=("text-micro",), total=9_470_000, steps=1600)
+    (said,) = lead(advice(loaded(tmp_path, board(total=1_250_000), large), ("as-published",)))
+    assert said.startswith("From models of 1.25 to 9.47 million parameters, trained on 1.02 to 3.28 million tokens.")
+    assert lead(advice([])) == []
 
 
 def test_the_table_does_not_say_the_same_twice(tmp_path):
