@@ -127,7 +127,7 @@ def submit(
         if not dry_run:
             for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
                 tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
-            made.write_manifest(folder)
+            made.write_manifest(folder, lambda text: click.echo(text, err=True))
             for trial in {trial.key: trial for trial in made.trials}.values():
                 made.write_trial(folder, trial)
         jobs = jobs_of(folder, made.manifest)

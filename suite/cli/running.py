@@ -119,7 +119,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
     cache = folder / "cache"
     for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
         tasks.prepare(task, cache, lambda text: click.echo(text, err=True))
-    made.write_manifest(folder)
+    made.write_manifest(folder, lambda text: click.echo(text, err=True))
     mirror = None
     if tracking == "mlflow":
         names = {trial.key: (made.manifest["suite"], f"{trial.task}/{trial.arm}/{trial.seed}") for trial in made.trials}

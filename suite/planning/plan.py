@@ -38,14 +38,25 @@ class Plan:
     def folder(self, home: Path, trial: Trial) -> TrialFolder:
         return TrialFolder(home / "trials" / trial.key)
 
-    def write_manifest(self, home: Path) -> Path:
-        """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions."""
+    def write_manifest(self, home: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+        """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions.
+
+        Args:
+            say: told of arms that the manifest had and no longer has.
+        """
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
             manifest = self.manifest
             if path.exists():
-                manifest = joined(read_json(path), manifest, self.suite, self.again)
+                before = read_json(path)
+                manifest = joined(before, manifest, self.suite, self.again)
+                left = {arm["arm"] for arm in before["arms"]} - {arm["arm"] for arm in manifest["arms"]}
+                if left:
+                    say(
+                        f"suite {manifest['suite']}: {', '.join(sorted(left))} no longer on its board: run under other "
+                        f"conditions, or by code that has changed since; their trials stay"
+                    )
             order = [task.task for task in self.suite.tasks]
             manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
             write_json(path, manifest)

@@ -142,15 +142,18 @@ def test_numbers_are_those_people_write():
 
 def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     made(tiny_suite).write_manifest(home)
-    path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, pytest.fail)
     joined = plan.read_json(path)
     assert [arm["arm"] for arm in joined["arms"]] == ["none", "aux_loss", "smebu", "sign_bias"]
     assert joined["asks"] == {"tasks": ["zipf-nano"], "arms": ["none", "aux_loss", "smebu"], "seeds": 2}
     assert len(joined["trials"]) == 7
     shorter = copy.deepcopy(tiny_suite)
     shorter["tasks"][0]["set"]["rung.steps"] = 6  # other conditions: nothing is mixed
-    path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home)
+    told = []
+    path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, told.append)
     assert len(plan.read_json(path)["trials"]) == 1
+    assert len(told) == 1
+    assert "aux_loss, none, smebu no longer on its board" in told[0]
 
 
 def changed_rule(monkeypatch, *names):
