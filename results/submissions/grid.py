@@ -10,7 +10,7 @@ from results.submissions.expected import Expected
 from results.submissions.safe import strings, text_problem
 
 _PARTS = ("aa_arm", "horizons", "twin")  # arms with a duty on the board: the suite's, or left out
-_OWN = ("arms", "trials", "tasks", "changed", *_PARTS)  # what a part of a suite may have its own of
+_OWN = ("arms", "trials", "tasks", "changed", "asks", *_PARTS)  # what a part of a suite may have its own of
 _TEXT = 400  # characters of one text in an arm
 
 
