@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -218,7 +219,7 @@ def _warnings(
 
 
 def _part(manifest: Mapping[str, Any]) -> list[str]:
-    """Where a board has less than its suite asks for: "1 of 2 tasks", "6 of 10 seeds"."""
+    """Where a board has less than its suite asks for: "1 of 2 tasks", "6 of 10 seeds", and trials within them."""
     asks = manifest.get("asks")
     if not asks:
         return []
@@ -229,7 +230,11 @@ def _part(manifest: Mapping[str, Any]) -> list[str]:
     }
     counts = {name: (len(found), len(asks[name])) for name, found in there.items()}
     counts["seeds"] = (len({cell["seed"] for cell in own}), asks["seeds"])
-    return [f"{have} of {wanted} {name}" for name, (have, wanted) in counts.items() if have < wanted]
+    whole = math.prod(have for have, _ in counts.values())
+    cells = {(cell["task"], cell["arm"], cell["seed"]) for cell in own}
+    asked = sum(task in there["tasks"] and arm in there["arms"] for task, arm, _ in cells)
+    said = [f"{have} of {wanted} {name}" for name, (have, wanted) in counts.items() if have < wanted]
+    return said + ([f"{asked} of {whole} trials of these"] if asked < whole else [])
 
 
 def _unlike(records: Records) -> list[str]:

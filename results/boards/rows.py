@@ -4,7 +4,7 @@ Load measures, costs and losses are means, speeds medians, over the finished see
 what stands beside a difference rests on the same seeds. `overhead` is the median over seeds of (step time of the arm /
 step time of the reference) − 1, so 0.01 is one percent slower; seeds that ran on the reference's host are preferred. On
 a CPU step times are CPU times, since wall times show what else the machine ran. `overhead_range` is the least and the
-most of the seeds: of six or more they hold the true median with 97 %, whatever the distribution.
+most of the pairs of seeds: of six or more they hold the true median with 97 %, whatever the distribution.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def row(
     losses = [outcome.val_loss for outcome in shown if outcome.val_loss is not None]
     mean, low, high = mean_interval(losses)
     slower = overheads(shown, reference)
+    itself = any(outcome.arm == arm["arm"] for outcome in reference)
     notes = [arm.get("note"), bias_note(finished, [o for o in reference if o.status == "finished"])]
     return {
         "strategy": arm["strategy"],
@@ -65,7 +66,7 @@ def row(
         **measured(shown),
         "tokens_per_second": _median(speed(outcome.record) for outcome in shown if outcome.record),
         "overhead": statistics.median(slower) if slower else None,
-        "overhead_range": [min(slower), max(slower)] if slower else None,
+        "overhead_range": [min(slower), max(slower)] if len(slower) > 1 and not itself else None,
         "seeds": [_seed(outcome, base) for outcome in outcomes],
         "trial_keys": [outcome.trial_key for outcome in outcomes],
     }

@@ -66,7 +66,7 @@ def overhead_words(row: Mapping[str, Any]) -> str:
     if row["overhead"] is None:
         return "–"
     ends = row.get("overhead_range")
-    return f"{row['overhead']:+.1%}" + (f" [{ends[0]:+.1%}, {ends[1]:+.1%}]" if ends and row["n_seeds"] > 1 else "")
+    return f"{row['overhead']:+.1%}" + (f" [{ends[0]:+.1%}, {ends[1]:+.1%}]" if ends else "")
 
 
 def saving(value: float) -> str:

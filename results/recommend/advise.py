@@ -34,7 +34,7 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     Returns:
         `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
         at equal size those of the project before those handed in;
-        `blunt`: the same of cells on which experts gain too little to go by;
+        `blunt`: the same of cells on which experts gain too little to go by, and `why` each does not count;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
@@ -47,8 +47,10 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
         why = unfit(cell, need)
         if why:
             missing.append({"words": f"{cell.name} on {cell.board.folder} {why}", "where": [cell.key]})
-            if cell.sensitivity == "blunt" and not cell.experts_pay and need.devices == 1:
-                blunt.append(weighed(cell, need) | {"why": why})
+            if cell.sensitivity == "blunt" and need.devices == 1:
+                found = weighed(cell, need)
+                found |= {"why": why, "kinds_of_hardware": len(kinds[cell.board.content["suite"], cell.name])}
+                blunt.append(found)
             continue
         found = weighed(cell, need)
         found["kinds_of_hardware"] = len(kinds[cell.board.content["suite"], cell.name])
@@ -117,13 +119,15 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "blunt": cell.sensitivity != "fit",
         "devices": need.devices,
         "extrapolated": [row.title for row in allowed if need.devices > 1 and cell.extrapolated(row, need.devices)],
-        "twin": against_the_twin(cell, losses, need),
+        "twin": against_the_twin(cell, {by_arm[arm].key: own for arm, own in losses.items()}, need),
         "set": entries["in the set"],
         "behind": entries["behind"],
         "diverged": entries["diverged"],
         "too_few": entries["too few seeds"],
         "left_out": [
-            {"row": row.key, "title": row.title, "why": _why_out(row, need)} for row in cell.rows if row not in allowed
+            {"row": row.key, "title": row.title, "why": _why_out(row, need), "uneven": need.allows(row, "")}
+            for row in cell.rows
+            if row not in allowed
         ],
     }
 
@@ -132,20 +136,16 @@ _WORDS = ("in the set", "behind", "diverged", "too few seeds")
 
 
 def against_the_twin(cell: Cell, losses: Mapping[str, Mapping[int, float]], need: Need) -> Answer | None:
-    """The dense twin, which is no strategy: which arms are shown to be behind it, and how far; None without a twin."""
+    """The dense twin, which is no strategy: which rows are shown to be behind it, and how far; None without a twin."""
     twin = cell.twin
     if twin is None:
         return None
     theirs = twin.losses if need.devices == 1 else cell.losses_at(twin, need.devices)
-    found = {arm: behind(own, theirs) for arm, own in losses.items()}
+    found = {row: behind(own, theirs) for row, own in losses.items()}
     return {
         "row": twin.key,
         "extrapolated": need.devices > 1 and cell.extrapolated(twin, need.devices),
-        "ahead_of": {
-            f"{cell.board.folder}/{arm}/{cell.name}": {"mean": s.mean, "low": s.low, "high": s.high}
-            for arm, s in found.items()
-            if s is not None and s.word == "behind"
-        },
+        "ahead_of": {row: far for row, far in found.items() if far is not None},
     }
 
 

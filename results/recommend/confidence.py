@@ -64,15 +64,14 @@ def confidence_set(losses: Mapping[str, Mapping[int, float]], diverged: Collecti
     return sorted(standings, key=lambda s: (order.index(s.word), math.inf if s.mean is None else s.mean, s.arm))
 
 
-def behind(losses: Mapping[int, float], other: Mapping[int, float]) -> Standing | None:
-    """Where losses stand against those of one other, by seed; None without MIN_SEEDS pairs."""
+def behind(losses: Mapping[int, float], other: Mapping[int, float]) -> dict[str, float] | None:
+    """How far losses are shown to be above those of one other, by seed: mean, low, high; None where they are not."""
     seeds = sorted(losses.keys() & other.keys())
     if len(seeds) < MIN_SEEDS:
         return None
     difference_N = np.array([losses[seed] - other[seed] for seed in seeds])
     low, high = _lower(difference_N, 1), -_bound(-difference_N, ALPHA)
-    word: Word = "behind" if low > 0 else "in the set"
-    return Standing("", word, len(seeds), None, float(difference_N.mean()), low, high)
+    return {"mean": float(difference_N.mean()), "low": low, "high": high} if low > 0 else None
 
 
 def _outside(arm: str, losses: Mapping[str, Mapping[int, float]], diverged: Collection[str]) -> Standing:

@@ -16,6 +16,7 @@ Link = Callable[[str, str], str]  # words, row key → the words, linked to the 
 
 TRACK_WORDS = {"as-published": "as published", "tuned": "tuned", "balanced": "balanced"}
 NONE = "No evidence"
+NOT_APART = "none is shown to be worse than another"
 MOST_NAMED = 6  # of those behind, the nearest; the rest is counted
 
 
@@ -100,7 +101,7 @@ def elsewhere(answer: Answer, found: Answer) -> list[str]:
             if entry["title"] in titles and entry["row"] in twin["ahead_of"]
         ]
         if low:
-            said.append(f"behind the dense twin on {other['task']} with {other['recipe']}: {', '.join(low)}")
+            said.append(f"behind the dense twin on {other['task']} of {other['board']}: {', '.join(low)}")
     return said
 
 
@@ -249,8 +250,8 @@ def brief(answer: Answer, link: Link = plain) -> str:
     if found["too_few"]:
         said += f"; not compared for want of seeds: {', '.join(_named(entry) for entry in found['too_few'])}"
     said += f" ({basis(found)})"
-    unbalanced = [entry["title"] for entry in found["left_out"] if entry["why"].startswith("MaxVio")]
-    said += f"; not balanced: {', '.join(unbalanced)}" if unbalanced else ""
+    uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
+    said += f"; not balanced: {', '.join(uneven)}" if uneven else ""
     said += "".join(f"; {words}" for words in [dense_words(found), *elsewhere(answer, found)] if words)
     first = {entry["title"] for entry in inside}
     unlike = [other for other in answer["evidence"][1:] if {entry["title"] for entry in other["set"]} != first]
@@ -262,10 +263,10 @@ def brief(answer: Answer, link: Link = plain) -> str:
 
 def _blunt(found: Answer, link: Link) -> str:
     """What is shown on a task on which experts gain too little to go by."""
-    inside = found["set"]
+    inside, behind = found["set"], found["behind"]
     named = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
-    last = f", {_named(found['behind'][-1])} last" if found["behind"] else ""
-    return f"{found['task']} {found['why']}; there {named} {'leads' if len(inside) == 1 else 'lead'}{last}"
+    shown = f"{named} lead{'s' * (len(inside) == 1)}, {_named(behind[-1])} is last" if behind else NOT_APART
+    return f"{found['task']} {found['why']}; there {shown}"
 
 
 def _far(entry: Answer, found: Answer) -> str:

@@ -52,8 +52,8 @@ class Machine(_Strict):
     machine: str
     title: str
     devices_per_node: Count
-    dense_flops: Rate  # FLOP/s of one large product
-    expert_flops: Rate  # FLOP/s of an expert layer's grouped products
+    dense_flops: Rate  # FLOP/s that a whole dense layer reaches, forward and backward
+    expert_flops: Rate  # FLOP/s that a whole layer of experts reaches, routing included
     link_inside: Rate  # bytes/s that a device sends to others of its node
     link_between: Rate  # bytes/s that a device sends to other nodes
     layer_seconds: Delay  # of a layer whatever its load: launches and the like

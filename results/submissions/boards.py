@@ -92,7 +92,7 @@ def _board(folder: Path, protocols: Sequence[str], now: datetime) -> Iterator[st
                 yield from (f"{where}: {line}" for line in _cell(record, cell, arms, manifest.get("aa_arm")))
     if (folder / "trials").is_dir():
         for place in sorted((folder / "trials").iterdir()):
-            if place.name not in cells:  # of an earlier state of the board: kept, and true to itself
+            if place.name not in cells:  # whatever it is for, it has to be true to itself
                 yield from (f"trials/{place.name}: {line}" for line in _record(place, now)[1])
     try:
         yield from _rows(board, records)

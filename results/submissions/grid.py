@@ -39,6 +39,8 @@ def _conditions(manifest: Mapping[str, Any], expected: Expected) -> Iterator[str
         theirs, ours = manifest.get(key), expected.manifest.get(key)
         if theirs != ours:
             yield f"{key}: {theirs!r:.80}; the suite says {ours!r:.80}"
+    if "asks" in manifest:
+        yield from _asks(manifest, expected.manifest["asks"])
     tasks = {task["name"]: task for task in expected.manifest["tasks"]}
     for task in manifest["tasks"]:
         if task["name"] not in tasks:
@@ -48,6 +50,17 @@ def _conditions(manifest: Mapping[str, Any], expected: Expected) -> Iterator[str
                 name for name in task.keys() | tasks[task["name"]] if task.get(name) != tasks[task["name"]].get(name)
             ]
             yield f"task {task['name']}: {', '.join(sorted(fields))}: not as the suite has it"
+
+
+def _asks(manifest: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]:
+    """What the suite asks for, and the submission's own arms; a change on the command line may have asked for less."""
+    theirs, own = manifest["asks"], {arm["arm"] for arm in manifest["arms"]}
+    for key, more in (("tasks", set()), ("arms", own)):
+        named, wanted = set(theirs[key]), set(ours[key])
+        if not named <= wanted | more or not (manifest.get("changed") or wanted <= named):
+            yield f"asks: {key}: {theirs[key]!r:.80}; the suite says {ours[key]!r:.80}"
+    if theirs["seeds"] != ours["seeds"] and not manifest.get("changed"):
+        yield f"asks: seeds: {theirs['seeds']!r:.20}; the suite says {ours['seeds']!r}"
 
 
 def _arm(arm: Mapping[str, Any], expected: Expected, plugins: Mapping[str, str]) -> Iterator[str]:

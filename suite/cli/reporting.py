@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +127,13 @@ def report(
             f"run it with `equipoise run {suite} --strategies {manifest['baseline']}`"
         )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
+    if publish and (target / "manifest.json").exists():
+        there = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
+        if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
+            raise ValueError(
+                f"{target}: holds entries of others, which this home has not; join yours with `equipoise pack {suite}` "
+                f"and `equipoise merge`"
+            )
     board = write_report(manifest, folder, target, hardware, machine)
     if publish:
         publish_records(manifest, folder, target)
@@ -163,7 +170,7 @@ def copy_trials(keys: Collection[str], home: Path, target: Path) -> None:
 
     if (target / "trials").is_dir():
         for place in (target / "trials").iterdir():
-            if place.name not in keys:  # of an earlier state: nothing rests on it
+            if place.is_dir() and place.name not in keys:  # of an earlier state: nothing rests on it
                 shutil.rmtree(place)
     for key in keys:
         source, copy = home / "trials" / key, target / "trials" / key
@@ -266,19 +273,19 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     from suite.storage.files import write_json
 
     folder = resolve_home(home, write=False)
+    if ids and publish:
+        raise ValueError("--publish: writes the whole ledger; expected no ID beside it")
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
     verdicts = [verdict_on(claim, folder) for claim in chosen]
+    if publish:
+        refuse_to_lose(Path(publish) / "claims.json", verdicts)
     for place in filter(None, (out, publish)):
         Path(place).mkdir(parents=True, exist_ok=True)
         write_json(Path(place) / "claims.json", verdicts)
         (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
     if publish:
-        decided = [
-            claim
-            for claim, verdict in zip(chosen, verdicts, strict=True)
-            if verdict["verdict"] not in ("undecided", "not testable here")
-        ]
-        keys = {trial.key for claim in decided for trial in plan_of(claim, folder).trials}
+        pairs = zip(chosen, verdicts, strict=True)
+        keys = {trial.key for claim, verdict in pairs if decided(verdict) for trial in plan_of(claim, folder).trials}
         copy_trials(keys, folder, Path(publish) / "claims")
         site.write_index(Path(publish))
     if as_json:
@@ -289,6 +296,26 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         width = max(len(verdict["id"]) for verdict in verdicts)
         for verdict in verdicts:
             click.echo(f"{verdict['id']:<{width}}  {verdict['verdict']}: {verdict['statement']}")
+
+
+def decided(verdict: Mapping[str, Any]) -> bool:
+    return verdict["verdict"] not in ("undecided", "not testable here")
+
+
+def refuse_to_lose(published: Path, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Publishing leaves no verdict behind that was reached by the same rule with trials which this home lacks.
+
+    Raises:
+        ValueError: it would; one line that names the claims.
+    """
+    before = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
+    known = {verdict["id"]: verdict["digest"] for verdict in before if decided(verdict)}
+    lost = [v["id"] for v in verdicts if not decided(v) and known.get(v["id"]) == v["digest"]]
+    if lost:
+        raise ValueError(
+            f"{published}: has a verdict on {', '.join(lost)}, this home has not; publish from the home that has its "
+            f"trials, or run them with `equipoise run claims:{lost[0]}`"
+        )
 
 
 def verdict_on(claim: Any, home: Path) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Plan:
         """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions.
 
         Args:
-            say: told of arms that the manifest had and no longer has.
+            say: told of trials that the manifest had and no longer has.
         """
         path = home / "suites" / f"{board_name(self.suite)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,12 @@ class Plan:
             if path.exists():
                 before = read_json(path)
                 manifest = joined(before, manifest, self.suite, self.again)
-                left = {arm["arm"] for arm in before["arms"]} - {arm["arm"] for arm in manifest["arms"]}
-                if left:
+                lost = _cells(before) - _cells(manifest)
+                if lost:
+                    arms = ", ".join(sorted({arm for arm, _, _ in lost}))
                     say(
-                        f"suite {manifest['suite']}: {', '.join(sorted(left))} no longer on its board: run under other "
-                        f"conditions, or by code that has changed since; their trials stay"
+                        f"suite {manifest['suite']}: {len(lost)} trials of {arms} are no longer on its board, "
+                        f"being of other conditions or of code that has changed since; they stay in the home"
                     )
             order = [task.task for task in self.suite.tasks]
             manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
@@ -70,6 +71,10 @@ class Plan:
         if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
             write_json(folder.trial, {**known, **trial.definition})
         return folder
+
+
+def _cells(manifest: Mapping[str, Any]) -> set[tuple[str, str, int]]:
+    return {(trial["arm"], trial["task"], trial["seed"]) for trial in manifest["trials"]}
 
 
 def board_name(suite: Suite) -> str:

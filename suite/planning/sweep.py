@@ -1,4 +1,4 @@
-"""Sweeps: how a recipe is found. One value after another, judged by controls alone, on seeds that no board reports.
+"""Sweeps: how a recipe is found. One value after another, judged by arms it names, on seeds that no board reports.
 
 A sweep is a YAML file with the coordinates of a grid. Each coordinate is an ordinary suite, with an arm for every judge
 and value; the value with the lowest mean held-out loss over judges and seeds, all at equal compute, is where the next

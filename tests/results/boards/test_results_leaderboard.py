@@ -230,7 +230,7 @@ def test_equal_records_give_equal_bytes(full):
     assert json.dumps(again, sort_keys=True) == json.dumps(board, sort_keys=True)
 
 
-def test_ten_thousand_records_take_ten_times_as_long_as_a_thousand(tmp_path):
+def test_ten_thousand_records_cost_no_more_each_than_a_thousand(tmp_path):
     """Reading and comparing; the page has its own budget. Seconds would measure what else is running."""
     arms = tuple(Arm(f"arm-{i:02d}", f"Arm {i}") for i in range(19))
     tasks = tuple(f"task-{i}" for i in range(25))
@@ -247,7 +247,7 @@ def test_ten_thousand_records_take_ten_times_as_long_as_a_thousand(tmp_path):
     assert list(seconds) == [1_000, 10_000]
     assert len(board["rows"]) == 19 * 25
     assert len({row["delta_loss"]["p_t"] for row in board["rows"]}) > 400
-    assert seconds[10_000] < 20 * seconds[1_000]
+    assert seconds[10_000] < 40 * seconds[1_000]  # every record against every other would be 100
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000  # KiB
     print(f"10,000 records in {seconds[10_000]:.1f} s, 1,000 in {seconds[1_000]:.1f} s")
 
@@ -281,6 +281,10 @@ def test_a_part_of_a_suite_says_what_it_lacks(tmp_path):
 
     assert said() == []
     assert said(seeds=10) == ["A part of what its suite asks for: 2 of 10 seeds."]
+    short = [cell for cell in manifest["trials"] if (cell["arm"], cell["seed"]) != (names[0], 1)]
+    part = manifest | {"asks": {"tasks": tasks, "arms": names, "seeds": 2}, "trials": short}
+    hole = f"A part of what its suite asks for: {len(names) * len(tasks) * 2 - len(tasks)} of"
+    assert any(line.startswith(hole) for line in build(part, collect(part, trials))["warnings"])
     (line,) = said(tasks=[*tasks, "later"], arms=[*names, "simbal"])
     assert line.endswith(f"asks for: {len(tasks)} of {len(tasks) + 1} tasks, {len(names)} of {len(names) + 1} arms.")
 

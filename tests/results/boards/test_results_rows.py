@@ -1,5 +1,7 @@
 """What a row averages, and over what."""
 
+from dataclasses import replace
+
 import pytest
 
 from results.boards.rows import overheads, row
@@ -23,11 +25,16 @@ def test_overhead_is_the_median_over_paired_seeds_and_its_range_their_ends():
     arm = [trial(0, 11), trial(1, 12), trial(2, 30)]
     reference = [trial(0, 10), trial(1, 10), trial(2, 10)]
     assert overheads(arm, reference) == pytest.approx([0.1, 0.2, 2.0])
-    shown = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", arm, reference, reference)
+    other = [replace(outcome, arm="none") for outcome in reference]
+    shown = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", arm, other, other)
     assert shown["overhead"] == pytest.approx(0.2)
     assert shown["overhead_range"] == pytest.approx([0.1, 2.0])
     assert overhead_words(shown) == "+20.0% [+10.0%, +200.0%]"
     assert overhead_words(shown | {"overhead": None}) == "–"
+    single = row({"arm": "arm", "strategy": "arm", "title": "Arm"}, "task", arm, other[:1], other[:1])
+    assert (overhead_words(single), single["overhead_range"]) == ("+10.0%", None)
+    itself = row({"arm": "none", "strategy": "none", "title": "None"}, "task", other, other, other)
+    assert (itself["overhead"], itself["overhead_range"]) == (0, None)
 
 
 def test_overhead_prefers_pairs_of_one_host_and_does_without_them():

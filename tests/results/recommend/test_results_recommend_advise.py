@@ -72,7 +72,8 @@ def test_causal_and_without_a_knob_leave_others_out_and_say_so(tmp_path):
     boards = loaded(tmp_path, board())
     causal = answers(boards, "causal")["evidence"][0]
     assert arms(causal["set"]) == ["good"]
-    assert causal["left_out"] == [{"row": "suite/close/text-bench", "title": "Close", "why": "not causal in training"}]
+    assert causal["left_out"] == [{"row": "suite/close/text-bench", "title": "Close", "why": "not causal in training",
+                                   "uneven": False}]  # fmt: skip
     knobless = answers(boards, "no-knob")["evidence"][0]
     assert arms(knobless["left_out"]) == ["good"]
     assert knobless["left_out"][0]["why"] == "has a knob, rate"
@@ -111,11 +112,14 @@ def test_a_lead_that_the_dense_twin_has_elsewhere_is_told(tmp_path):
     lost = board("suite-adamw", recipe="adamw", word="blunt", levels={"good": 3.4, "far": 3.0, "twin": 3.2})
     boards = loaded(tmp_path, board(), lost)
     answer = answers(boards, "loss")
-    assert "; behind the dense twin on text-bench with adamw: Good by 0.197" in brief(answer)
-    assert "Behind the dense twin on text-bench with adamw: Good by 0.197" in as_text([answer])
+    assert "; behind the dense twin on text-bench of suite-adamw: Good by 0.197" in brief(answer)
+    assert "Behind the dense twin on text-bench of suite-adamw: Good by 0.197" in as_text([answer])
     said = brief(answers(boards, "adamw"))
     assert said.startswith("No evidence: text-bench is too blunt to judge balancing (experts gain 0.040")
-    assert said.endswith("; there Far leads, Good last.")
+    assert said.endswith("; there Far leads, Good is last.")
+    level = board("suite-adamw", recipe="adamw", word="blunt", levels={"good": 3.0, "far": 3.001, "twin": 3.2})
+    said = brief(answers(loaded(tmp_path / "level", level), "adamw"))
+    assert said.endswith("; there none is shown to be worse than another.")
     assert "suite-adamw/far/text-bench" in rows_behind([answer])
     assert "dense twin" not in brief(answers(loaded(tmp_path / "one", board()), "loss"))
 

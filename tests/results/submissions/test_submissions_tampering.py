@@ -204,6 +204,7 @@ TAMPERINGS = {
     "another protocol": (manifest("protocol_version", "0"), "protocol_version: '0'; this version compares under"),
     "another suite": (manifest("protocol_digest", "0" * 64), "protocol_digest: '0000"),
     "a wider margin": (manifest("margin", 9.0), "margin: 9.0; the suite says None"),
+    "a suite that asks for less": (manifest("asks.seeds", 1), "asks: seeds: 1; the suite says "),
     "another baseline": (manifest("baseline", "none"), "baseline: 'none'; the suite says 'aux_loss'"),
     "an easier task": (manifest("tasks.0.experts", 2), "task zipf-nano: experts: not as the suite has it"),
     "another task's name": (manifest("tasks.0.name", "mix-nano"), "'zipf-nano' is not listed"),

@@ -106,6 +106,11 @@ def test_from_a_rule_to_its_row(boards):
     said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", code=1)
     assert "has every trial of the submission already" in said
 
+    home = str(Path("publisher").resolve())
+    said = call("report", "tiny", "--publish", "results/published", "--tracking", "none", "--home", home, code=1)
+    assert "results/published/tiny: holds entries of others, which this home has not" in said
+    assert {row["arm"] for row in json.loads((boards / "tiny" / "leaderboard.json").read_text())["rows"]} == set(rows)
+
     Path("strange.py").write_text(RULE.replace("0.02", "0.03"))
     call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
     call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")

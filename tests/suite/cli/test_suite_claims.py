@@ -76,6 +76,18 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
     copied = [sorted(file.name for file in trial.iterdir()) for trial in (boards / "claims" / "trials").iterdir()]
     assert copied == [["curves.parquet", "record.json"]] * 12
 
+    kept = {place.name for place in (boards / "claims" / "trials").iterdir()}
+    (boards / "claims" / "trials" / "of-an-earlier-rule").mkdir()
+    call("claims", "--publish", boards, "--home", home)
+    assert {place.name for place in (boards / "claims" / "trials").iterdir()} == kept
+    before = (boards / "claims.json").read_bytes()
+    lost = CliRunner().invoke(main, ["claims", "--publish", str(boards), "--home", str(tmp_path / "empty")])
+    assert "has a verdict on a-level, b-two, this home has not" in str(lost.exception) + lost.output
+    one = CliRunner().invoke(main, ["claims", "a-level", "--publish", str(boards), "--home", str(home)])
+    assert "expected no ID beside it" in str(one.exception) + one.output
+    assert (boards / "claims.json").read_bytes() == before
+    assert {place.name for place in (boards / "claims" / "trials").iterdir()} == kept
+
 
 def test_a_claim_submitted_is_followed_by_the_name_it_was_submitted_under(claims, home):
     call("run", "claims:a-level", "--home", home, "--tracking", "none", "--jobs", 2)

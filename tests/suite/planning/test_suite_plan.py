@@ -153,7 +153,7 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, told.append)
     assert len(plan.read_json(path)["trials"]) == 1
     assert len(told) == 1
-    assert "aux_loss, none, smebu no longer on its board" in told[0]
+    assert "6 trials of aux_loss, none, smebu are no longer on its board" in told[0]
 
 
 def changed_rule(monkeypatch, *names):
