@@ -107,7 +107,7 @@ def test_from_a_rule_to_its_row(boards):
     assert "has every trial of the submission already" in said
 
     home = str(Path("publisher").resolve())
-    said = call("report", "tiny", "--publish", "results/published", "--tracking", "none", "--home", home, code=1)
+    said = call("report", "tiny", "--publish", "results/published", "--tracking", "none", "--home", home, code=2)
     assert "results/published/tiny: holds entries of others, which this home has not" in said
     assert {row["arm"] for row in json.loads((boards / "tiny" / "leaderboard.json").read_text())["rows"]} == set(rows)
 
