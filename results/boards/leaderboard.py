@@ -264,10 +264,16 @@ def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:
         source: [task for task, margin in about.margins.items() if margin["source"] == source]
         for source in ("aa", "none")
     }
-    if by_source["aa"]:
-        why = "more training did not help it" if manifest.get("horizons") else "the baseline has no other horizons"
+    reasons: dict[str, list[str]] = {}
+    for task in by_source["aa"]:
+        horizons = about.horizons[task]
+        ran = horizons is not None and horizons.half
+        reasons.setdefault("more training did not help it" if ran else "the baseline has no other horizons", []).append(
+            task
+        )
+    for why, names in reasons.items():
         said.append(
-            f"The margin on {', '.join(by_source['aa'])} is the A/A spread, what the seed alone does: {why}, so a "
+            f"The margin on {', '.join(names)} is the A/A spread, what the seed alone does: {why}, so a "
             f"difference cannot be told in tokens."
         )
     if by_source["none"]:

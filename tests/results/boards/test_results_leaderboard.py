@@ -269,6 +269,14 @@ def test_what_was_changed_on_the_command_line_is_said(tmp_path):
     assert any("margin = 0.5" in warning for warning in build(changed, collect(changed, trials))["warnings"])
 
 
+def test_horizons_that_have_not_run_are_not_said_to_have_brought_nothing(tmp_path):
+    _, manifest, trials = board_of(tmp_path, seeds=2)
+    planned = manifest | {"horizons": {"half": "plain-half", "double": "plain-double"}, "margin": None}
+    said = [line for line in build(planned, collect(planned, trials))["warnings"] if "A/A spread" in line]
+    assert len(said) == 1
+    assert "the baseline has no other horizons" in said[0]
+
+
 def test_a_part_of_a_suite_says_what_it_lacks(tmp_path):
     board, manifest, trials = board_of(tmp_path, seeds=2)
     assert not any("its suite asks for" in warning for warning in board["warnings"])
