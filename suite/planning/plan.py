@@ -277,7 +277,7 @@ def manifest(
                 "config": settings,
                 "terms": arm.terms,
                 "task": arm.task,
-                "note": " ".join(part for part in (arm.note, _scores(arm, rungs, trials)) if part) or None,
+                "note": ". ".join(part for part in (arm.note, _scores(arm, rungs, trials)) if part) or None,
             }
         )
         base = rows[-1]
