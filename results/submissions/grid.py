@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from results.records import check_manifest
@@ -95,7 +95,7 @@ def _cells(manifest: Mapping[str, Any], expected: Expected) -> Iterator[str]:
             yield f"{name}: {manifest[name]!r:.60}; the suite has {expected.manifest.get(name)!r}"
     there = {(trial["arm"], trial["task"], trial["seed"]) for trial in manifest["trials"]}
     used = {seed for _, _, seed in there}
-    seeds = list(expected.seeds)[: len(used)]
+    seeds = _first(expected.seeds, len(used))
     for seed in sorted(used - set(seeds)):
         yield (
             f"seed {seed}: not among the suite's first {len(used)} ({_list(seeds)}); a part of a suite has its first "
@@ -113,6 +113,12 @@ def _cells(manifest: Mapping[str, Any], expected: Expected) -> Iterator[str]:
     for key, names in cells.items():
         if len(names) > 1:
             yield f"trial {key}: stands for {' and for '.join(sorted(names))}; expected a trial for each"
+
+
+def _first(seeds: Sequence[int], count: int) -> list[int]:
+    """As many seeds as a manifest has, the suite's first; where those are counted from 0, it may count on."""
+    counted = list(seeds) == list(range(len(seeds)))
+    return list(range(count)) if counted else list(seeds)[:count]
 
 
 def _list(seeds: list[int]) -> str:

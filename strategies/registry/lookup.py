@@ -175,6 +175,9 @@ def _problem(cls: Any) -> str | None:
         return 'has no title; expected `title = "…"`, how tables call it'
     if not re.fullmatch(r"[a-z][a-z0-9_]*", cls.name):
         return f"has name {cls.name!r}; expected small letters, digits and underscores"
+    config = getattr(cls, "Config", None)
+    if config is not None and "__dataclass_params__" not in vars(config):  # its values would be its parent's
+        return "has a Config that is no dataclass; expected `@dataclass(frozen=True, kw_only=True)` over it"
     missing = [method for method in dir(cls) if getattr(getattr(cls, method), "__isabstractmethod__", False)]
     if missing:
         method = missing[0]

@@ -24,7 +24,8 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     from suite.planning import library
     from suite.words import nearest
 
-    if not (home / "suites" / f"{suite}.json").is_file() and suite.startswith((library.CLAIM, library.TUNE)):
+    named = suite.startswith((library.CLAIM, library.TUNE)) or suite.endswith((".yaml", ".yml"))
+    if not (home / "suites" / f"{suite}.json").is_file() and named:
         suite = library.load(suite).suite
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
@@ -120,6 +121,7 @@ def report(
         raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
     folder = resolve_home(home, write=not (out or publish))
     manifest = manifest_of(folder, suite)
+    suite = manifest["suite"]
     ran = [arm["arm"] for arm in manifest["arms"]]
     if manifest["baseline"] not in ran:
         raise ValueError(

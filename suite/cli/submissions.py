@@ -73,10 +73,12 @@ def pack(
     report = submitting.check(target, (*suites, *([suite] if suite.endswith((".yaml", ".yml")) else [])))
     _say(target, report)
     count = sum(name.endswith("/record.json") for name in head["files"])
+    if report.violations:
+        click.echo(f"{target}: not fit to be handed in", err=True)
+        sys.exit(1)
     digest = archives.digest(target)
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="utf-8")
     click.echo(f"{target}: {count} trials, {quantity(target.stat().st_size, 'B')}, SHA-256 {digest}", err=True)
-    sys.exit(1 if report.violations else 0)
 
 
 @click.command()

@@ -57,11 +57,13 @@ def read_yaml(text: str) -> Any:
 
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """A pydantic error as one line: key, value, what was expected, nearest valid key."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda complaint: complaint["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "(top level)"
     if first["type"] == "extra_forbidden":
         last = str(first["loc"][-1])
-        expected = sorted(model.model_fields) if len(first["loc"]) == 1 else sorted(ArmEntry.model_fields)
+        inner = TaskEntry if first["loc"][0] == "tasks" else ArmEntry
+        fields = model.model_fields if len(first["loc"]) == 1 else inner.model_fields
+        expected = sorted(set(fields) - {"digest", "changed"})  # which no file states
         return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
     shown = "" if first["type"] == "missing" else f" {show(first['input'])}:"
     return f"{where}: {key}:{shown} {first['msg']}"

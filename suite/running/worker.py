@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ def listen_for_signals() -> None:
         signal.signal(number, lambda number, _: _asked.append(number))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _where(error: Exception) -> str:
+    """The line of a rule, a task or the engine at which it went wrong: the innermost one that is no library's."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def main() -> int:
@@ -63,7 +70,7 @@ def main() -> int:
         except Busy as error:
             emit({"event": "busy", "key": folder.name, "message": str(error)})
         except Exception as error:
-            emit({"event": "failed", "key": folder.name, "message": f"{type(error).__name__}: {error}"})
+            emit({"event": "failed", "key": folder.name, "message": f"{type(error).__name__}: {error}{_where(error)}"})
         else:
             emit({"event": "idle", "key": folder.name})
         if stop_requested():

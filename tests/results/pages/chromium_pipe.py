@@ -29,6 +29,9 @@ def find_chromium() -> str | None:
     return next((path for path in map(shutil.which, NAMES) if path), None)
 
 
+LEAVING = "navigated or closed"  # what Chromium says of a page that a link leaves while it is asked
+
+
 class Browser:
     """One page of one browser: `open` it somewhere, `js` runs in it, `errors` and `requests` are what it did."""
 
@@ -106,11 +109,20 @@ class Browser:
         return answer["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 60) -> None:
+        """Until a condition holds in the page; one that is just being left has no answer yet."""
         deadline = time.monotonic() + seconds
-        while not self.js(f"!!({condition})"):
+        while not self._holds(condition):
             if time.monotonic() > deadline:
                 raise TimeoutError(condition)
             time.sleep(0.02)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.js(f"!!({condition})"))
+        except RuntimeError as error:
+            if LEAVING in str(error):
+                return False
+            raise
 
     def press(self, key: str, code: int, text: str = "") -> None:
         for kind in ("keyDown", "keyUp"):

@@ -148,6 +148,7 @@ def test_an_installed_strategy_is_one_like_any_other(own, monkeypatch):
         (make("x", step=BiasStrategy.step), "misses a method; expected step"),
         (make("Bad Name"), "expected small letters"),
         (make("x", title=None), "has no title"),
+        (make("x", Config=type("Config", (BiasStrategy.Config,), {"rate": 0.5})), "has a Config that is no dataclass"),
     ],
 )
 def test_a_broken_entry_point_warns_and_the_others_go_on(own, monkeypatch, value, words):

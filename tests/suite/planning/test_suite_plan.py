@@ -140,6 +140,29 @@ def test_numbers_are_those_people_write():
     assert config.overrides(pairs) == expected | {"seeds": [1, 2], "off": False, "no": None}
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"tasks": [{"task": "zipf-nano", "sett": {}}]},
+            "tasks.0.sett: unknown key (did you mean 'set'?); expected one of set, task",
+        ),
+        (
+            {"tasks": [{"tsk": "zipf-nano"}]},
+            "tasks.0.tsk: unknown key (did you mean 'task'?); expected one of set, task",
+        ),
+        ({"strategies": [{"strategy": "none", "sett": {}}]}, "strategies.0.sett: unknown key (did you mean 'set'?)"),
+        ({"stratgies": []}, "stratgies: unknown key (did you mean 'strategies'?); expected one of aa, "),
+    ],
+)
+def test_a_misspelt_key_is_named_with_those_of_its_place(tiny_suite, change, words):
+    del tiny_suite["strategies"]
+    with pytest.raises(config.UsageError) as error:
+        config.parse(tiny_suite | change, "mine.yaml")
+    assert words in str(error.value)
+    assert "digest" not in str(error.value)
+
+
 def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     made(tiny_suite).write_manifest(home)
     path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, pytest.fail)
