@@ -268,9 +268,8 @@ def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:
     for task in by_source["aa"]:
         horizons = about.horizons[task]
         ran = horizons is not None and horizons.half
-        reasons.setdefault("more training did not help it" if ran else "the baseline has no other horizons", []).append(
-            task
-        )
+        why = "more training did not help it" if ran else "the baseline has no other horizons"
+        reasons.setdefault(why, []).append(task)
     for why, names in reasons.items():
         said.append(
             f"The margin on {', '.join(names)} is the A/A spread, what the seed alone does: {why}, so a "

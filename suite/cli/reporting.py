@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
-    from suite.planning import library
+    from suite.running.submitting import board_of
     from suite.words import nearest
 
-    named = suite.startswith((library.CLAIM, library.TUNE)) or suite.endswith((".yaml", ".yml"))
-    if not (home / "suites" / f"{suite}.json").is_file() and named:
-        suite = library.load(suite).suite
+    if not (home / "suites" / f"{suite}.json").is_file():
+        suite = board_of(suite)
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
