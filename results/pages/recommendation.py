@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ class Recommendation:
 
     @property
     def markdown(self) -> list[str]:
-        """For the README beside the boards."""
-        return ["# Which one, for what", "", *wording.as_markdown(self.answers, self.ranked, "")]
+        """For the README beside the boards: the table, and all that it leaves out."""
+        table = wording.as_markdown(self.answers, "")
+        return ["# Which one, for what", "", *table, *wording.in_full_as_markdown(self.answers, self.ranked, "")]
 
     def block(self, folder: str) -> list[str]:
-        """For a README elsewhere, with the figure; `folder` is the way to the boards and ends in a slash."""
-        lines = wording.as_markdown(self.answers, self.ranked, folder)
+        """For a README elsewhere: the table with its figure; `folder` is the way to the boards and ends in a slash."""
+        lines = [*wording.as_markdown(self.answers, folder), "", wording.travel_in_short(self.ranked)]
+        lines += ["", f"[In full]({folder}README.md#in-full), with intervals, seeds and what else was seen."]
         picture = self.picture
         return [*lines, "", f"![{picture.caption}]({folder}{FIGURE})"] if picture else lines
 
@@ -52,26 +54,45 @@ class Recommendation:
     @property
     def grid(self) -> list[list[Markup]]:
         """The table for the page beside the boards, every strategy linked to its row."""
+        link, linked = self._links()
+        return [[linked(words) for words in line] for line in wording.grid(self.answers, link)]
+
+    @property
+    def in_full(self) -> list[tuple[str, Markup]]:
+        """Which answer, and all of it, for the same page."""
+        link, linked = self._links()
+        return [(label, linked(words)) for label, words in wording.in_full(self.answers, link)]
+
+    @staticmethod
+    def _links() -> tuple[wording.Link, Callable[[str], Markup]]:
+        """What marks a link in words, and what makes HTML of words that are marked so."""
         links: list[Markup] = []
 
         def link(words: str, row: str) -> str:
             links.append(Markup('<a href="{}">{}</a>').format(quote(wording.address(row), safe="/#"), words))
             return f"\0{len(links) - 1}\0"
 
-        return [[self._linked(words, links) for words in line] for line in wording.grid(self.answers, link)]
+        def linked(words: str) -> Markup:
+            parts = words.split("\0")  # every second part is the number of a link
+            return Markup("").join(links[int(part)] if i % 2 else escape(part) for i, part in enumerate(parts))
 
-    @staticmethod
-    def _linked(words: str, links: Sequence[Markup]) -> Markup:
-        parts = words.split("\0")  # every second part is the number of a link
-        return Markup("").join(links[int(part)] if i % 2 else escape(part) for i, part in enumerate(parts))
+        return link, linked
 
     @property
     def lead(self) -> list[str]:
         return wording.lead(self.answers)
 
     @property
-    def below(self) -> list[str]:
-        return wording.below(self.answers, self.ranked)
+    def below(self) -> str:
+        return wording.below(self.answers)
+
+    @property
+    def reading(self) -> str:
+        return wording.READING
+
+    @property
+    def summary(self) -> str:
+        return wording.summary(self.ranked)
 
     @property
     def travels(self) -> list[str]:

@@ -77,31 +77,41 @@ def caveats(found: Answer) -> list[str]:
 
 def dense_words(found: Answer) -> str:
     """Which of those named first a dense network of as many FLOPs is ahead of; empty where it is of none."""
-    twin = found["twin"]
-    beaten = (
-        [(entry, twin["ahead_of"][entry["row"]]) for entry in found["set"] if entry["row"] in twin["ahead_of"]]
-        if twin
-        else []
-    )
+    beaten = _beaten(found)
     if not beaten:
         return ""
-    named = ", ".join(f"{_named(entry)} by {by(far)}" for entry, far in beaten)
+    twin = found["twin"]
+    named = ", ".join(f"{_named(entry)} by {by(twin['ahead_of'][entry['row']])}" for entry in beaten)
     return f"the dense twin, without experts, is ahead of {named}" + (" (extrapolated)" if twin["extrapolated"] else "")
+
+
+def _beaten(found: Answer) -> list[Answer]:
+    """Those named first that the dense twin is ahead of."""
+    ahead_of = found["twin"]["ahead_of"] if found["twin"] else {}
+    return [entry for entry in found["set"] if entry["row"] in ahead_of]
 
 
 def elsewhere(answer: Answer, found: Answer) -> list[str]:
     """Where, on tasks too blunt to go by, one of those named first is behind the dense twin all the same."""
+    return [
+        f"behind the dense twin on {other['task']} of {other['board']}: "
+        + ", ".join(f"{title} by {by(far)}" for title, far in low)
+        for other, low in _beaten_elsewhere(answer, found)
+    ]
+
+
+def _beaten_elsewhere(answer: Answer, found: Answer) -> list[tuple[Answer, list[tuple[str, Answer]]]]:
     titles = {entry["title"] for entry in found["set"]}
     said = []
     for other in answer["blunt"]:
-        twin = other["twin"] or {"ahead_of": {}}
+        ahead_of = other["twin"]["ahead_of"] if other["twin"] else {}
         low = [
-            f"{entry['title']} by {by(twin['ahead_of'][entry['row']])}"
+            (entry["title"], ahead_of[entry["row"]])
             for entry in (*other["set"], *other["behind"])
-            if entry["title"] in titles and entry["row"] in twin["ahead_of"]
+            if entry["title"] in titles and entry["row"] in ahead_of
         ]
         if low:
-            said.append(f"behind the dense twin on {other['task']} of {other['board']}: {', '.join(low)}")
+            said.append((other, low))
     return said
 
 
@@ -136,6 +146,12 @@ READING = (
 )
 
 
+GLANCE = (
+    "Named first: whoever is not shown to have a higher loss than another. Next: the nearest of those that are, by how "
+    "many nats/token. Times on several devices are simulated from recorded loads. Strategies not named are behind."
+)
+
+
 def travels(entry: Answer) -> str:
     """How one ranking agrees with another."""
     if entry["word"] == "no evidence":
@@ -149,34 +165,83 @@ def travels(entry: Answer) -> str:
     )
 
 
-def as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str) -> list[str]:
-    """The answers as a table, a need a line; below it what is missing and how rankings travel.
+def as_markdown(answers: Sequence[Answer], folder: str) -> list[str]:
+    """The answers as a table, a need a line, and how to read it.
 
     Args:
         folder: the way to the published boards, "" or ending in a slash.
     """
-
-    def link(words: str, row: str) -> str:
-        return f"[{cell(words)}]({folder}{quote(address(row), safe='/#')})"
-
-    lines = ["| " + " | ".join(line) + " |" for line in grid(answers, link)]
+    lines = ["| " + " | ".join(line) + " |" for line in grid(answers, _markdown_link(folder))]
     lines.insert(1, "|" + " --- |" * len(grid(answers)[0]))
-    lines = [*(line for words in lead(answers) for line in (words, "")), *lines]
-    lines += ["", *(line for words in below(answers, ranked) for line in (words, ""))]
+    return [*(line for words in lead(answers) for line in (words, "")), *lines, "", below(answers)]
+
+
+def in_full_as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str) -> list[str]:
+    """What the table leaves out: intervals and what each answer rests on, and how rankings travel."""
+    full = in_full(answers, _markdown_link(folder))
+    lines = ["", "## In full", "", READING, "", *(f"- *{label}*: {words}" for label, words in full)] if full else []
     shown = [entry for entry in ranked if entry["word"] != "no evidence"]
-    return [*lines, *(f"- {cell(travels(entry))}" for entry in shown)]
+    return [*lines, "", summary(ranked), "", *(f"- {cell(travels(entry))}" for entry in shown)]
+
+
+def _markdown_link(folder: str) -> Link:
+    return lambda words, row: f"[{cell(words)}]({folder}{quote(address(row), safe='/#')})"
 
 
 def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
     """A line per need and a column per track, under a head."""
     tracks = list(dict.fromkeys(answer["track"] for answer in answers))
-    needs = dict.fromkeys(answer["need"] for answer in answers)
-    head = ["You need", *(TRACK_WORDS[track].capitalize() for track in tracks)]
-    lines = []
-    for need in needs:
-        before = [answer for answer in answers if list(needs).index(answer["need"]) < list(needs).index(need)]
-        lines.append(_line([answer for answer in answers if answer["need"] == need], link, before))
-    return [head, *lines]
+    head = ["You need", *(upper(TRACK_WORDS[track]) for track in tracks)]
+    lines: dict[str, list[str]] = {}
+    for i, answer in enumerate(answers):
+        line = lines.setdefault(answer["need"], [upper(answer["question"])])
+        line.append(_as_above(headline, answer, link, answers[:i]))
+    return [head, *lines.values()]
+
+
+def in_full(answers: Sequence[Answer], link: Link = plain) -> list[tuple[str, str]]:
+    """Which answer, and the whole of it: for every answer that has something to say."""
+    said = []
+    for i, answer in enumerate(answers):
+        if answer["evidence"] or answer["blunt"]:
+            label = f"{upper(answer['question'])}, {TRACK_WORDS[answer['track']]}"
+            said.append((label, _as_above(brief, answer, link, answers[:i])))
+    return said
+
+
+def headline(answer: Answer, link: Link = plain) -> str:
+    """The answer at a glance: who is named first, who is the nearest of those behind, on which task; then, without
+    figures, what a reader who goes by it has to know. `brief` has them.
+    """
+    if not answer["evidence"]:
+        return NONE + "".join(f": too blunt; there {_leads(found, link)}" for found in answer["blunt"][:1]) + "."
+    found = answer["evidence"][0]
+    said = [_first(found, link)]
+    said += [f"next {link(_named(entry), entry['row'])}, +{entry['mean']:.3f}" for entry in found["behind"][:1]]
+    said = ["; ".join(said) + f" ({found['task']}{', blunt' * found['blunt']})"]
+    beaten = [entry["title"] for entry in _beaten(found)]
+    if beaten:
+        of = "all of them" if len(beaten) == len(found["set"]) > 1 else " and ".join(beaten)
+        said += [
+            f"The dense twin, without experts, is ahead of {of}{' (extrapolated)' * found['twin']['extrapolated']}"
+        ]
+    for other, low in _beaten_elsewhere(answer, found):
+        said += [
+            f"Behind the dense twin on {other['task']} with {other['recipe']}: {', '.join(title for title, _ in low)}"
+        ]
+    uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
+    said += [f"Not balanced: {', '.join(uneven)}"] if uneven else []
+    first = {entry["title"] for entry in found["set"]}
+    others: dict[str, dict[str, str]] = {}  # of each other task whoever is named first on any of its boards
+    for other in answer["evidence"][1:]:
+        for entry in other["set"]:
+            others.setdefault(other["task"], {}).setdefault(entry["title"], link(_named(entry), entry["row"]))
+    said += [f"On {task}: {', '.join(named.values())}" for task, named in others.items() if set(named) != first]
+    return ". ".join(said)
+
+
+def _first(found: Answer, link: Link) -> str:
+    return ", ".join(link(_named(entry), entry["row"]) for entry in found["set"])
 
 
 def lead(answers: Sequence[Answer]) -> list[str]:
@@ -196,14 +261,12 @@ def _between(counts: Sequence[int]) -> str:
     return f"{low} million" if low == high else f"{low} to {high} million"
 
 
-def below(answers: Sequence[Answer], ranked: Sequence[Answer]) -> list[str]:
-    """What stands under the table: how to read it, or what is missing; and how rankings travel."""
+def below(answers: Sequence[Answer]) -> str:
+    """What stands under the table: how to read it, or what is missing."""
+    if not any(answer["evidence"] for answer in answers):
+        return _why_nothing(answers)
     noisy = any(found["blunt"] for answer in answers for found in answer["evidence"])
-    reading = f"{READING} {upper(NOISY)}." if noisy else READING
-    return [
-        reading if any(answer["evidence"] for answer in answers) else _why_nothing(answers),
-        "How rankings travel: " + _summary(ranked),
-    ]
+    return f"{GLANCE} {upper(NOISY)}." if noisy else GLANCE
 
 
 def address(row: str) -> str:
@@ -217,18 +280,12 @@ def anchor(arm: str, task: str) -> str:
     return "row-" + re.sub(r"[^a-z0-9]+", "-", f"{arm}-{task}".lower()).strip("-")[:60]
 
 
-def _line(answers: Sequence[Answer], link: Link, before: Sequence[Answer]) -> list[str]:
-    return [upper(answers[0]["question"]), *(_cell(answer, link, before) for answer in answers)]
-
-
-def _cell(answer: Answer, link: Link, before: Sequence[Answer]) -> str:
-    """The short answer, or which need above has the same."""
-    said = brief(answer)
+def _as_above(say: Callable[..., str], answer: Answer, link: Link, before: Sequence[Answer]) -> str:
+    """The answer as `say` words it, or which one above has the same words."""
     for other in before:
-        if answer["evidence"] and other["track"] == answer["track"] and brief(other) == said:
-            first = answer["evidence"][0]["set"]
-            return ", ".join(link(_named(entry), entry["row"]) for entry in first) + f": as for {other['question']}"
-    return brief(answer, link)
+        if answer["evidence"] and other["track"] == answer["track"] and say(other) == say(answer):
+            return f"{_first(answer['evidence'][0], link)}: as for {other['question']}"
+    return say(answer, link)
 
 
 def brief(answer: Answer, link: Link = plain) -> str:
@@ -240,7 +297,7 @@ def brief(answer: Answer, link: Link = plain) -> str:
         return f"{NONE}" + "".join(f": {_blunt(found, link)}" for found in blunt) + "."
     found = answer["evidence"][0]
     inside, behind = found["set"], found["behind"]
-    said = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
+    said = _first(found, link)
     if behind:
         others = f"{len(behind)} others" if len(behind) > 1 else "the other"
         ends = [f"{link(_named(entry), entry['row'])} by {_far(entry, found)}" for entry in behind]
@@ -255,18 +312,18 @@ def brief(answer: Answer, link: Link = plain) -> str:
     said += "".join(f"; {words}" for words in [dense_words(found), *elsewhere(answer, found)] if words)
     first = {entry["title"] for entry in inside}
     unlike = [other for other in answer["evidence"][1:] if {entry["title"] for entry in other["set"]} != first]
-    for other in unlike:
-        named = ", ".join(link(_named(entry), entry["row"]) for entry in other["set"])
-        said += f"; on {other['task']}: {named}"
-    return said
+    return said + "".join(f"; on {other['task']}: {_first(other, link)}" for other in unlike)
 
 
 def _blunt(found: Answer, link: Link) -> str:
     """What is shown on a task on which experts gain too little to go by."""
-    inside, behind = found["set"], found["behind"]
-    named = ", ".join(link(_named(entry), entry["row"]) for entry in inside)
-    shown = f"{named} lead{'s' * (len(inside) == 1)}, {_named(behind[-1])} is last" if behind else NOT_APART
-    return f"{found['task']} {found['why']}; there {shown}"
+    return f"{found['task']} {found['why']}; there {_leads(found, link)}"
+
+
+def _leads(found: Answer, link: Link) -> str:
+    if not found["behind"]:
+        return NOT_APART
+    return f"{_first(found, link)} lead{'s' * (len(found['set']) == 1)}, {_named(found['behind'][-1])} is last"
 
 
 def _far(entry: Answer, found: Answer) -> str:
@@ -279,10 +336,28 @@ def _why_nothing(answers: Sequence[Answer]) -> str:
     return f"What is missing: {'; '.join(words[:4])}{more}."
 
 
-def _summary(ranked: Sequence[Answer]) -> str:
-    absent = [DIMENSIONS[entry["dimension"]] for entry in ranked if entry["word"] == "no evidence"]
+def summary(ranked: Sequence[Answer]) -> str:
+    """What the words of `travels` mean, and in which directions there is nothing to go by."""
     said = [f'"{word}": {WORDS[word]}' for word in WORDS if any(entry["word"] == word for entry in ranked)]
-    return "; ".join([*said, *([f"no evidence {', '.join(absent)}"] if absent else [])]) + "."
+    return "How rankings travel: " + "; ".join([*said, *_absent(ranked)]) + "."
+
+
+def travel_in_short(ranked: Sequence[Answer]) -> str:
+    """How rankings travel in one sentence: between which two τ they lie, in each direction."""
+    found: dict[str, list[float]] = {}
+    for entry in ranked:
+        if entry["word"] != "no evidence":
+            found.setdefault(DIMENSIONS[entry["dimension"]], []).append(entry["tau"])
+    said = []
+    for words, taus in found.items():
+        low, high = f"{min(taus):.2f}", f"{max(taus):.2f}"
+        said.append(f"{words} {low}" + (f" to {high}" if high != low else ""))
+    return "How rankings travel, by Kendall's τ (1: the same order): " + "; ".join([*said, *_absent(ranked)]) + "."
+
+
+def _absent(ranked: Sequence[Answer]) -> list[str]:
+    absent = [DIMENSIONS[entry["dimension"]] for entry in ranked if entry["word"] == "no evidence"]
+    return [f"no evidence {', '.join(absent)}"] if absent else []
 
 
 def _named(entry: Answer) -> str:

@@ -8,7 +8,7 @@ from published_boards import LEVELS, board, losses, row, write
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, basis, brief, caveats, grid, lead, verdict
+from results.recommend.wording import as_text, basis, brief, caveats, grid, headline, in_full, lead, verdict
 
 
 def loaded(tmp_path, *boards):
@@ -145,12 +145,41 @@ def test_the_table_says_what_size_it_is_from(tmp_path):
 
 
 def test_the_table_does_not_say_the_same_twice(tmp_path):
-    table = grid(advice(loaded(tmp_path, board()), ("as-published",)))
-    cells = {line[0]: line[1] for line in table[1:]}
-    assert cells["The lowest loss on one device"].startswith("Good, Close (not causal in training); the other behind")
+    given = advice(loaded(tmp_path, board()), ("as-published",))
+    cells = {line[0]: line[1] for line in grid(given)[1:]}
+    assert cells["The lowest loss on one device"].startswith("Good, Close (not causal in training); next Far, +0.3")
     assert cells["Training with Muon"] == "Good, Close (not causal in training): as for the lowest loss on one device"
-    assert cells["A decoder that routes as it was trained"].startswith("Good; the other behind")
+    assert cells["A decoder that routes as it was trained"].startswith("Good; next Far, +0.3")
     assert cells["Training with AdamW"] == "No evidence."
+    whole = dict(in_full(given))
+    assert whole["The lowest loss on one device, as published"].startswith(
+        "Good, Close (not causal in training); the other"
+    )
+    assert whole["Training with Muon, as published"].endswith(": as for the lowest loss on one device")
+    assert "Training with AdamW, as published" not in whole
+
+
+def test_at_a_glance_stands_what_would_change_a_readers_mind(tmp_path):
+    """Others lead elsewhere, where the first is behind the dense twin; at equal time the twin is ahead; some are uneven."""
+    turned = board("large", levels={"good": 3.3, "far": 3.0, "twin": 3.5}, tasks=("text-micro",), total=9000)
+    lost = board("suite-adamw", recipe="adamw", word="blunt", levels={"good": 2.9, "far": 3.4, "twin": 3.2})
+    narrow = board("narrow", levels={"good": 3.0, "far": 3.3})
+    boards = loaded(tmp_path, narrow, board("small"), turned, lost)
+    said = headline(answers(boards, "loss"))
+    assert said.startswith("Far; next Good, +0.3")
+    assert "(text-micro). Behind the dense twin on text-bench with adamw: Far" in said
+    assert said.endswith(
+        ". On text-bench: Good, Close (not causal in training)"
+    )  # the one board that has Close says so
+    rows = [
+        row(arm, "text-bench", losses(level, 8, 0, 0.001), step_time=ratio)
+        for arm, level, ratio in (("good", 3.0, 2.0), ("far", 3.5, 2.0), ("twin", 3.2, 1.0))
+    ]
+    said = headline(answers(loaded(tmp_path / "time", board(rows=rows)), "devices"))
+    assert said.endswith(". The dense twin, without experts, is ahead of Good")
+    uneven = board(track="balanced", vio={"good": 1.2}, levels=LEVELS | {"far": 2.0})
+    said = headline(answers(loaded(tmp_path / "even", uneven), "loss", ("as-published", "balanced"))[1])
+    assert said.endswith(". Not balanced: Good")
 
 
 def test_a_superseded_protocol_is_no_evidence(tmp_path):
