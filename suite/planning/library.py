@@ -64,7 +64,12 @@ def load(name_or_path: str) -> Suite:
         return tuning_suite(load(name_or_path.removeprefix(TUNE)))
     path = find(name_or_path)
     data, text = read(path, "suite")
-    return parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
+    suite = parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
+    if suite.suite in names() and text != (SUITES / f"{suite.suite}.yaml").read_text(encoding="utf-8"):
+        raise UsageError(
+            f"{path}: suite: {suite.suite!r} comes with Equipoise and says something else; expected a name of its own"
+        )
+    return suite
 
 
 def read(path: Path, what: str) -> tuple[Any, str]:

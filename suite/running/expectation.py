@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,9 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
     Raises:
         UsageError: there is no such suite, or the choice does not fit it.
     """
-    suite = suite_of(name, files)
+    built_in = {n: cls for n, cls in registry.available().items() if cls.__module__.startswith("strategies.")}
+    whole = suite_of(name, files)
+    suite = _without_plugins(whole, built_in)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         if suite.track != "as-published":
@@ -43,15 +45,28 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
             write_json(path, dict(choice))
         plan = make_plan(suite, home=home)
     cells = {(trial.arm, trial.task): trial.cell for trial in plan.trials}
-    built_in = {n: cls for n, cls in registry.available().items() if cls.__module__.startswith("strategies.")}
     return Expected(
-        manifest=plan.manifest,
+        manifest=plan.manifest | {"asks": whole.asks},
         seeds=suite.seed_list,
         configs={place: cell.config for place, cell in cells.items()},
         facts={n: facts(cls) for n, cls in built_in.items()},
         sources={n: registry.source_digest(cls) for n, cls in built_in.items()},
         floors={task: floors(cell.task) for (_, task), cell in cells.items()},
     )
+
+
+def _without_plugins(suite: Suite, built_in: Container[str]) -> Suite:
+    """The suite without arms of plug-ins, which come with a submission: checking runs nothing of theirs.
+
+    Raises:
+        UsageError: the others are compared with one of them.
+    """
+    kept = [arm for arm in suite.strategies if arm.strategy in built_in]
+    names = [arm.name for arm in kept]
+    if suite.baseline not in names:
+        raise UsageError(f"baseline: {suite.baseline!r} is a plug-in's; expected a strategy of Equipoise's")
+    control = suite.control if suite.control in names else None
+    return suite.model_copy(update={"strategies": kept, "control": control})
 
 
 def floors(task: Task) -> dict[str, float]:

@@ -38,7 +38,11 @@ class Recorder:
             self._bias_before = biases[-1]
 
     def flush(self) -> tuple[dict[str, Any], bool] | None:
-        """Write the rows held. Returns the last one, and whether the loss stopped being a number; None if none is."""
+        """Write the rows held.
+
+        Returns:
+            The last one, and whether training diverged: loss, gradient or a bias is no number. None if no row is held.
+        """
         if not self.held:
             return None
         held, self.held = self.held, []
@@ -58,7 +62,8 @@ class Recorder:
         if self._leads:
             arrays = {"load": load_RLE} | ({"bias": bias_RLE} if bias_RLE is not None else {})
             self.journal.append(rows, **arrays)
-        return rows[-1], not np.isfinite(scalars).all()
+        finite = np.isfinite(scalars).all() and (bias_RLE is None or np.isfinite(bias_RLE).all())
+        return rows[-1], not finite
 
     def _describe_biases(self, rows: list[dict[str, Any]], bias_RLE: Any) -> None:
         """Size, common part, and mean |Δb| of each row; the row before the first one is the last flushed."""

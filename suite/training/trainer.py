@@ -97,7 +97,7 @@ class Training:
         return self.optimizer_step.take(tokens_BS, self.step)
 
     def flush(self) -> bool:
-        """Write the rows since the last flush. Returns whether the loss stopped being a number."""
+        """Write the rows since the last flush. Returns whether training diverged."""
         flushed = self.recorder.flush()
         if flushed is None:
             return False

@@ -160,7 +160,7 @@ def test_the_table_does_not_say_the_same_twice(tmp_path):
 
 
 def test_at_a_glance_stands_what_would_change_a_readers_mind(tmp_path):
-    """Others lead elsewhere, where the first is behind the dense twin; at equal time the twin is ahead; some are uneven."""
+    """Others lead elsewhere, the first is behind the dense twin there; the twin is ahead at equal time; some uneven."""
     turned = board("large", levels={"good": 3.3, "far": 3.0, "twin": 3.5}, tasks=("text-micro",), total=9000)
     lost = board("suite-adamw", recipe="adamw", word="blunt", levels={"good": 2.9, "far": 3.4, "twin": 3.2})
     narrow = board("narrow", levels={"good": 3.0, "far": 3.3})

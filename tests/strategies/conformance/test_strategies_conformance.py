@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import distributed, multiprocessing
 
+from strategies import Balances
 from strategies.conformance import RULES, check, parametrize
 from strategies.conformance.lab import Lab, buffers, difference, take_step
 from strategies.conformance.ranks import Ranks
@@ -78,6 +79,25 @@ def test_waived_rules_say_why():
         "bias-selects": "has no selection bias",
         "balances": "makes no promise about balance",
     }
+
+
+class Biased(broken.Sound):
+    """A bias that keeps its promise, and a term of another purpose, which drives the scores if nothing else does."""
+
+    name = title = "biased"
+    auxiliary = ("z",)
+    balances = Balances(max_vio=0.5, steps=60)
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        if self.training:
+            routing.losses["z"] = 10.0 * routing.logits_TE.logsumexp(dim=1).square().mean()
+        return routing
+
+
+def test_a_bias_rule_keeps_its_promise_whatever_its_terms_are_for():
+    assert failures(check(Biased, rules=["balances"])) == []
+    assert "promised 0.5" in failures(check(Biased, Biased.Config(rate=1e-5), rules=["balances"]))[0]
 
 
 def test_a_configuration_is_checked_as_given():

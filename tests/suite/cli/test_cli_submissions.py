@@ -123,6 +123,25 @@ def test_from_a_rule_to_its_row(boards):
     call("verify", "results/published")
 
 
+def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch):
+    """Its arm has settings of its own; whoever checks has the suite's file, and the rule's text from the archive."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
+    Path("strange.py").write_text(RULE)
+    own = {"strategy": "strange", "arm": "stranger", "note": "a second one"}
+    tiny_suite["strategies"] = ["none", "aux_loss", "strange", own]
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "none,aux_loss,strange", "--tracking", "none")
+    said = call("pack", "tiny.yaml", "--by", "Ada Lovelace")
+    assert "tiny.tar.gz: in order: tiny by Ada Lovelace, 3 arms on zipf-nano, 2 seeds" in said
+    assert "tiny.tar.gz: in order" in call("verify", "tiny.tar.gz", "--suite", "tiny.yaml")
+    tiny_suite["baseline"] = "strange"
+    Path("led.yaml").write_text(yaml.safe_dump(tiny_suite | {"suite": "led"}))
+    call("run", "led.yaml", "--plugin", "strange.py", "--strategies", "none,strange", "--tracking", "none")
+    said = call("pack", "led.yaml", "--by", "Ada Lovelace", code=1)
+    assert "led.tar.gz: suite: baseline: 'strange' is a plug-in's; expected a strategy of Equipoise's" in said
+
+
 HERE = {  # what the pages' words are on a suite of seconds and its board
     "equipoise run": ["--tracking", "none"],
     "equipoise pack": ["--suite", "tiny.yaml"],

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -161,6 +162,15 @@ def test_a_misspelt_key_is_named_with_those_of_its_place(tiny_suite, change, wor
         config.parse(tiny_suite | change, "mine.yaml")
     assert words in str(error.value)
     assert "digest" not in str(error.value)
+
+
+def test_a_file_of_ones_own_may_not_pass_for_a_shipped_suite(tiny_suite, tmp_path):
+    shipped = library.find("quick")
+    (tmp_path / "copy.yaml").write_bytes(shipped.read_bytes())
+    assert library.load(str(tmp_path / "copy.yaml")).suite == "quick"
+    (tmp_path / "mine.yaml").write_text(shipped.read_text().replace("seeds: 2", "seeds: 3"))
+    with pytest.raises(config.UsageError, match=r"mine\.yaml: suite: 'quick' comes with Equipoise .* own"):
+        library.load(str(tmp_path / "mine.yaml"))
 
 
 def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
@@ -345,3 +355,31 @@ def test_a_rung_that_states_its_score_keeps_it(tiny_suite):
     }
     rung = rungs_of(made(base))["sign_bias"]
     assert (rung.score, rung.normalize_gates) == ("softmax", False)
+
+
+class TestThePageOnSuites:
+    """docs/suites.md: its example is a suite, and its tables are the models' fields."""
+
+    PAGE = (Path(__file__).parents[3] / "docs" / "suites.md").read_text(encoding="utf-8")
+
+    def test_its_example_can_be_planned(self):
+        (example,) = re.findall(r"```yaml\n(.*?)```", self.PAGE, re.DOTALL)
+        made_plan = plan.make_plan(config.parse(config.read_yaml(example), "docs/suites.md"))
+        arms = {(arm["arm"], arm["note"]) for arm in made_plan.manifest["arms"]}
+        assert ("softmax", "ten times its rate. Routers with softmax scores.") in arms
+        assert len(made_plan.trials) == 2 * 6 * (5 + 1)  # tasks · seeds · (arms and the A/A arm)
+
+    @pytest.mark.parametrize(
+        ("heading", "model"), [("Its keys", config.Suite), ("A task", config.TaskEntry), ("An arm", config.ArmEntry)]
+    )
+    def test_its_tables_have_every_key_and_no_other(self, heading, model):
+        section = self.PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        assert named == [name for name in model.model_fields if name not in ("digest", "changed")]
+
+    def test_its_defaults_are_the_models(self):
+        rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+\|$", self.PAGE, re.MULTILINE)
+        said = {name: default.strip() for name, default in rows}
+        for name in ("seeds", "aa", "horizons", "track", "tune_seeds", "backend", "precision", "device", "threads"):
+            default = config.Suite.model_fields[name].default
+            assert said[name] == (str(default).lower() if isinstance(default, bool) else str(default)), name

@@ -134,6 +134,19 @@ def test_divergence_is_a_result(tiny_suite, home):
     assert "NaN" not in folder.record.read_text()
 
 
+def test_a_bias_that_is_no_number_is_a_divergence_though_the_loss_goes_on(tiny_suite, home, monkeypatch):
+    from strategies.smebu import Smebu
+
+    def rebalance(self, load_E, pooled):
+        self.bias_E.fill_(float("nan"))
+
+    monkeypatch.setattr(Smebu, "rebalance", rebalance)
+    folder = make(tiny_suite, home)
+    assert run_trial(folder.path, home / "cache") == "diverged"
+    assert read_json(folder.record)["measures"]["val_loss"] is None
+    assert "NaN" not in folder.record.read_text()
+
+
 def test_failure_is_written_down_and_forgotten_by_the_next_attempt(tiny_suite, home):
     folder = make(tiny_suite, home)
     definition = read_json(folder.trial)
