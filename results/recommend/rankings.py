@@ -34,10 +34,12 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
         if not any(_losses(cell) == _losses(other) for other in paying if other.name == cell.name):
             paying.append(cell)  # a track that chose what another chose has the same trials: one ranking, not two
     found: list[dict[str, Any]] = []
-    for dimension, first, second in _pairs(paying):
+    told: list[dict[str, Any]] = []
+    for dimension, first, second in sorted(_pairs(paying), key=lambda pair: -len(_both(*pair[1:]))):
         one, other = _losses(first), _losses(second)
-        agreed = agreement(one, other)
-        if agreed is not None:
+        agreed, both = agreement(one, other), _both(first, second)
+        if agreed is not None and not any(both.items() <= known.items() for known in told):
+            told.append(both)  # a board with fewer arms, of the same trials, says nothing more
             found.append(
                 {
                     "dimension": dimension,
@@ -105,6 +107,12 @@ def differs_in(first: Cell, second: Cell) -> str | None:
         if one != other
     ]
     return differing[0] if len(differing) == 1 else None
+
+
+def _both(first: Cell, second: Cell) -> dict[str, tuple[dict[int, float], dict[int, float]]]:
+    """The losses of each arm that two cells share, in the one and in the other."""
+    one, other = _losses(first), _losses(second)
+    return {arm: (one[arm], other[arm]) for arm in one.keys() & other.keys()}
 
 
 def _losses(cell: Cell) -> dict[str, dict[int, float]]:

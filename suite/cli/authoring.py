@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,7 +50,8 @@ def check(
     """
     from strategies import conformance, registry
 
-    loaded = [cls for file in plugins for cls in registry.load_plugin(file)]
+    files = {cls: Path(file) for file in plugins for cls in registry.load_plugin(file)}
+    loaded = list(files)
     chosen = [registry.get(name) for name in names] or loaded
     if everything:
         chosen = list(registry.available().values())
@@ -78,6 +80,8 @@ def check(
                 for o in outcomes
             ],
         }
+        if cls in files:
+            answer["submission"] = _whole(cls.name, files[cls])
         if simulate:
             answer["simulation"] = simulated(cls, experts, steps)
         answers.append(answer)
@@ -103,11 +107,24 @@ def show(answer: dict[str, Any], verbose: bool) -> None:
         if rule["message"]:
             where = f"  ({rule['where']})" if rule["where"] else ""
             click.echo(f"       {rule['status']}: {rule['message']}{where}")
+    if answer.get("submission"):
+        click.echo(f"  its results can't be handed in (docs/submissions.md): {answer['submission']}")
     for drift, result in answer.get("simulation", {}).items():
         click.echo(
             f"  router bench, {drift}: "
             + ", ".join(f"{key} {value:.3g}" for key, value in result.items() if isinstance(value, int | float))
         )
+
+
+def _whole(name: str, file: Path) -> str | None:
+    """Why a plug-in's text cannot be read by those who check a submission, who import nothing; None if it can."""
+    from strategies.registry.source_text import text_digest
+
+    try:
+        text_digest(name, file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:

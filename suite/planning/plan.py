@@ -20,7 +20,7 @@ from suite.planning import tune
 from suite.planning.config import AA_SEEDS, AA_SUFFIX, CHOSEN, HORIZONS, ArmEntry, Suite
 from suite.planning.parts import joined
 from suite.planning.trials import Cell, Trial, digest
-from suite.storage.files import alone, read_json, write_json
+from suite.storage.files import alone, read_json, write_atomically, write_json
 from suite.storage.trial import TrialFolder
 from suite.words import nearest
 from tasks import Rung, Task
@@ -70,6 +70,8 @@ class Plan:
         known = read_json(folder.trial) if folder.trial.exists() else {}
         if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
             write_json(folder.trial, {**known, **trial.definition})
+            for file in trial.cell.plugins:
+                write_atomically(folder.plugin, Path(file).read_bytes())
         return folder
 
 

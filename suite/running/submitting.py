@@ -18,6 +18,7 @@ from suite.errors import UsageError
 from suite.planning import library, tune
 from suite.running import expectation
 from suite.storage.files import read_json
+from suite.storage.trial import TrialFolder
 from suite.words import nearest
 
 
@@ -103,7 +104,7 @@ def plugin_texts(home: Path, manifests: Sequence[Mapping[str, Any]]) -> dict[str
             if name in texts or comes_along(name):
                 continue
             folder = home / "trials" / cell["trial_key"]
-            file = _file_of(name, read_json(folder / "trial.json").get("plugins", []))
+            file = _file_of(name, TrialFolder(folder))
             texts[name] = file.read_text(encoding="utf-8")
             source = read_json(folder / "record.json")["config"]["strategy"]["source"]
             try:
@@ -121,14 +122,17 @@ def comes_along(name: str) -> bool:
     return cls is not None and cls.__module__.startswith("strategies.")
 
 
-def _file_of(name: str, plugins: Sequence[str]) -> Path:
-    """Where a strategy's text is: the file it was trained from, or the installed one."""
-    for plugin in plugins:
-        if Path(plugin).is_file():
-            return Path(plugin)
+def _file_of(name: str, folder: TrialFolder) -> Path:
+    """Where a strategy's text is: kept with its trial, or the file it was trained from, or the installed one."""
+    plugins = [Path(plugin) for plugin in read_json(folder.trial).get("plugins", [])]
+    for file in (folder.plugin, *plugins):
+        if file.is_file():
+            return file
     if name in registry.available():
         return Path(inspect.getsourcefile(registry.get(name)) or "")
-    raise UsageError(f"strategy {name}: its file {', '.join(plugins) or ''} is not there any more; expected its text")
+    raise UsageError(
+        f"strategy {name}: its file {', '.join(map(str, plugins))} is not there any more; expected its text"
+    )
 
 
 def check(path: Path, suites: Sequence[str] = ()) -> Report:

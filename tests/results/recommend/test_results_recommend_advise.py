@@ -336,6 +336,21 @@ def test_the_same_trials_under_two_names_are_no_second_ranking(tmp_path):
     assert {"suite-tuned/text-bench", "suite-balanced/text-bench"} not in compared
 
 
+def test_some_of_the_trials_under_another_name_are_no_second_ranking(tmp_path):
+    many = {f"arm{i}": 3.0 + 0.2 * i for i in range(7)}
+    few = {arm: level for arm, level in many.items() if arm != "arm6"}
+    tuned = board(track="tuned", levels=many, salt=5)
+    same, fresh = board("few", levels=few), board("fresh", levels=few, salt=9)
+    compared = [
+        {e["first"], e["second"]}
+        for e in rankings(loaded(tmp_path, same, board(levels=many), tuned, fresh))
+        if "first" in e
+    ]
+    assert {"suite/text-bench", "suite-tuned/text-bench"} in compared
+    assert {"few/text-bench", "suite-tuned/text-bench"} not in compared
+    assert {"fresh/text-bench", "suite-tuned/text-bench"} in compared
+
+
 def test_without_boards_every_way_says_no_evidence():
     found = rankings([])
     assert {entry["word"] for entry in found} == {"no evidence"}

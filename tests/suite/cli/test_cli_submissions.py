@@ -132,7 +132,9 @@ def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch
     tiny_suite["strategies"] = ["none", "aux_loss", "strange", own]
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
     call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "none,aux_loss,strange", "--tracking", "none")
+    Path("strange.py").write_text("")  # the text is kept with its trials
     said = call("pack", "tiny.yaml", "--by", "Ada Lovelace")
+    Path("strange.py").write_text(RULE)
     assert "tiny.tar.gz: in order: tiny by Ada Lovelace, 3 arms on zipf-nano, 2 seeds" in said
     assert "tiny.tar.gz: in order" in call("verify", "tiny.tar.gz", "--suite", "tiny.yaml")
     tiny_suite["baseline"] = "strange"

@@ -150,6 +150,25 @@ def test_check_is_a_line_for_each_strategy_and_the_rules_where_one_is_broken(tmp
     assert "waived: has no selection bias" in call("check", "none", "--verbose").stdout
 
 
+@pytest.mark.parametrize(
+    ("first", "said"), [("", None), ("import yaml\n", "line 1: imports yaml; expected the standard library")]
+)
+def test_check_says_of_a_plugin_whether_its_results_can_be_handed_in(first, said, tmp_path, monkeypatch):
+    from strategies import conformance
+    from strategies.registry import lookup
+
+    monkeypatch.setattr(lookup, "_plugins", {})
+    monkeypatch.setattr(conformance, "check", lambda cls: [])
+    rule = tmp_path / "own_rule.py"
+    rule.write_text(
+        f"{first}from strategies import BiasStrategy\n\n\nclass OwnRule(BiasStrategy):\n"
+        '    """b moves."""\n\n    name = title = "own_rule"\n\n'
+        "    def step(self, violation_E):\n        return violation_E\n"
+    )
+    lines = call("check", "--plugin", rule).stdout.splitlines()
+    assert (lines[1:] == []) if said is None else (said in lines[1] and "can't be handed in" in lines[1])
+
+
 def test_a_home_that_cannot_be_written_is_named(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
