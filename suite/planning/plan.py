@@ -119,6 +119,11 @@ def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Map
         strategy_registry.build(cls, spec, settings, arm.terms)
     except ValueError as error:
         raise UsageError(f"strategy {arm.name} on task {task.name}: {error}") from None
+    taken = sorted(set(arm.terms) & set(cls.auxiliary))
+    if taken:
+        raise UsageError(
+            f"strategy {arm.name}: terms: {taken[0]!r} is a loss of the rule's own, whose place it would take"
+        )
     config = {
         "strategy": {
             "name": cls.name,

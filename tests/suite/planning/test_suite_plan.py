@@ -164,6 +164,13 @@ def test_a_misspelt_key_is_named_with_those_of_its_place(tiny_suite, change, wor
     assert "digest" not in str(error.value)
 
 
+def test_a_term_may_not_take_the_place_of_the_rules_own_loss(tiny_suite, monkeypatch):
+    monkeypatch.setattr(registry.get("aux_loss"), "auxiliary", ("balance", "z_loss"))
+    tiny_suite["strategies"] = [{"strategy": "aux_loss", "terms": {"z_loss": 0.001}}]
+    with pytest.raises(config.UsageError, match="strategy aux_loss: terms: 'z_loss' is a loss of the rule's own"):
+        made(tiny_suite | {"baseline": "aux_loss"})
+
+
 def test_a_file_of_ones_own_may_not_pass_for_a_shipped_suite(tiny_suite, tmp_path):
     shipped = library.find("quick")
     (tmp_path / "copy.yaml").write_bytes(shipped.read_bytes())
