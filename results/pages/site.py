@@ -49,8 +49,9 @@ def write_index(published: Path) -> Path:
         key=lambda board: (
             bool(board["superseded_by"]),
             board["indicative"],
-            _newest_first(board["made"]),
-            board["title"],
+            -_size(board["board"]),  # the largest models first,
+            -len(board["board"]["rows"]),  # of equal size the board that compares most
+            board["folder"],
         )
     )
     claims = _read(published / "claims.json") if (published / "claims.json").exists() else []
@@ -177,8 +178,9 @@ def _set_aside_page(number: int, boards: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _newest_first(made: str) -> list[int]:
-    return [-ord(character) for character in made]
+def _size(board: Mapping[str, Any]) -> int:
+    """Parameters of its largest model; 0 where no record says."""
+    return max((task.get("parameters") or {}).get("total") or 0 for task in board["tasks"])
 
 
 def _read(path: Path) -> Any:

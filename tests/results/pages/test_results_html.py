@@ -304,6 +304,19 @@ def test_the_index_lists_every_board_and_puts_the_indicative_last(tmp_path: Path
     assert not (published / "claims.html").exists()
 
 
+def test_the_index_begins_with_the_largest_model_and_then_the_board_that_compares_most(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    for name, total, rows in (("a-small", 1000, 9), ("b-few", 2000, 2), ("c-many", 2000, 9), ("d-large", 3000, 2)):
+        publish(published / name, tmp_path / name, seeds=6, curves=False)
+        file = published / name / "leaderboard.json"
+        board = json.loads(file.read_text())
+        board["tasks"][0]["parameters"] = {"total": total, "active": 100}
+        file.write_text(json.dumps(board | {"rows": board["rows"][:rows]}))
+    parsed = Parsed(site.write_index(published).read_text(encoding="utf-8"))
+    boards = [link.partition("/")[0] for link in parsed.all("href") if link.endswith("index.html")]
+    assert boards == ["d-large", "c-many", "b-few", "a-small"]
+
+
 def test_the_boards_can_be_read_as_text(tmp_path: Path) -> None:
     published = tmp_path / "published"
     publish(published / "a few", tmp_path / "1", seeds=2, curves=False)
