@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -38,8 +38,8 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
     for dimension, first, second in sorted(_pairs(paying), key=lambda pair: -len(_both(*pair[1:]))):
         one, other = _losses(first), _losses(second)
         agreed, both = agreement(one, other), _both(first, second)
-        if agreed is not None and not any(both.items() <= known.items() for known in told):
-            told.append(both)  # a board with fewer arms, of the same trials, says nothing more
+        if agreed is not None and not any(_within(both, known) for known in told):
+            told.append(both)
             found.append(
                 {
                     "dimension": dimension,
@@ -113,6 +113,14 @@ def _both(first: Cell, second: Cell) -> dict[str, tuple[dict[int, float], dict[i
     """The losses of each arm that two cells share, in the one and in the other."""
     one, other = _losses(first), _losses(second)
     return {arm: (one[arm], other[arm]) for arm in one.keys() & other.keys()}
+
+
+def _within(both: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether all of its trials are among those of another: fewer arms or seeds of the same say nothing more."""
+    return all(
+        arm in known and all(mine.items() <= theirs.items() for mine, theirs in zip(own, known[arm], strict=True))
+        for arm, own in both.items()
+    )
 
 
 def _losses(cell: Cell) -> dict[str, dict[int, float]]:

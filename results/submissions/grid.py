@@ -70,6 +70,8 @@ def _arm(arm: Mapping[str, Any], expected: Expected, plugins: Mapping[str, str])
             if arm.get(field) != own.get(field):
                 yield f"{field}: {arm.get(field)!r:.80}; the suite says {own.get(field)!r:.80}"
         return
+    if arm["arm"] in expected.listed:
+        yield from _listed(arm, expected.listed[arm["arm"]], expected.manifest["track"])
     for text in strings(dict(arm)):
         problem = text_problem(text, _TEXT) if text else None
         if problem:
@@ -82,6 +84,17 @@ def _arm(arm: Mapping[str, Any], expected: Expected, plugins: Mapping[str, str])
         for field, value in facts.items():
             if arm.get(field) != value:
                 yield f"{field}: {arm.get(field)!r:.80}; {arm['strategy']} has {value!r:.80}"
+
+
+def _listed(arm: Mapping[str, Any], own: Mapping[str, Any], track: str) -> Iterator[str]:
+    """A plug-in's arm that the suite's file has: as the file says, but for a knob that tuning chose."""
+    for field in ("strategy", "terms", "task"):
+        if arm.get(field) != own[field]:
+            yield f"{field}: {arm.get(field)!r:.80}; the suite says {own[field]!r:.80}"
+    chosen = (arm.get("knob") or {}).get("parameter") if track != "as-published" else None
+    for name, value in own["set"].items():
+        if name != chosen and arm["config"].get(name) != value:
+            yield f"config.{name}: {arm['config'].get(name)!r:.80}; the suite says {value!r:.80}"
 
 
 def _cells(manifest: Mapping[str, Any], expected: Expected) -> Iterator[str]:

@@ -89,7 +89,8 @@ def _losses(record: Mapping[str, Any], curves: Columns) -> Iterator[str]:
     """Losses against each other and against the curve."""
     measures, train = record["measures"], curves["train_loss"]
     loss = measures["val_loss"]
-    broken = np.flatnonzero(~np.isfinite(train) | ~np.isfinite(curves["grad_norm"]))
+    watched = ["train_loss", "grad_norm"] + ["bias_abs_max"] * (measures.get("bias") is not None)
+    broken = np.flatnonzero(np.any([~np.isfinite(curves[name]) for name in watched if name in curves], axis=0))
     if record["status"] == "diverged":
         step = measures.get("diverged_at_step")
         if loss is not None or len(broken) == 0 or step != broken[0]:
@@ -217,8 +218,9 @@ def check_loads(trial: Trial, top_k: int, variable_k: bool, floor: Mapping[str, 
     bias = measures.get("bias")
     if bias is not None and "bias_common" in curves:  # its steps and flips are not in the archive
         for name, value in (("max_abs", curves["bias_abs_max"][-1]), ("common", curves["bias_common"][-1])):
-            if not _close(bias.get(name), float(value)):
-                yield f"measures.bias.{name}: {bias.get(name)}; the curve ends at {value:.9g}"
+            stated = bias.get(name)
+            if not (_close(stated, float(value)) if math.isfinite(value) else stated is None):
+                yield f"measures.bias.{name}: {stated}; the curve ends at {value:.9g}"
     for name, value in floor.items():
         value = value if load_SLE.shape[-1] == rung["experts"] else 0.0  # a dense arm has no choice to be noisy
         stated = (measures.get("noise_floor") or {}).get(name)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from suite.errors import UsageError
-from suite.planning.config import Suite, parse, read_yaml
+from suite.planning.config import CHOSEN, Suite, parse, read_yaml
 from suite.planning.tune import tuning_suite
 from suite.words import nearest
 
@@ -17,6 +17,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 CLAIM = "claims:"
 EVERY_CLAIM = "claims"
 TUNE = "tune:"
+TUNING = "-tuning"  # what the board of a suite's tuning is called behind the suite's name
 
 
 def names() -> list[str]:
@@ -65,11 +66,18 @@ def load(name_or_path: str) -> Suite:
     path = find(name_or_path)
     data, text = read(path, "suite")
     suite = parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
-    if suite.suite in names() and text != (SUITES / f"{suite.suite}.yaml").read_text(encoding="utf-8"):
+    own = path.resolve().parent == SUITES or (suite.suite in names() and text == find(suite.suite).read_text("utf-8"))
+    taken = {board for name in names() for board in boards(name)}
+    if not own and (suite.suite in taken or suite.suite.startswith(f"{EVERY_CLAIM}-")):
         raise UsageError(
-            f"{path}: suite: {suite.suite!r} comes with Equipoise and says something else; expected a name of its own"
+            f"{path}: suite: {suite.suite!r} is a board's name that comes with Equipoise; expected a name of its own"
         )
     return suite
+
+
+def boards(suite: str) -> list[str]:
+    """What a suite's boards are called: its own, one for each track that tuning chooses, and its tuning's."""
+    return [suite, *(f"{suite}-{track}" for track in CHOSEN), f"{suite}{TUNING}"]
 
 
 def read(path: Path, what: str) -> tuple[Any, str]:

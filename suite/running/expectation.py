@@ -11,14 +11,12 @@ from results.submissions.expected import Expected
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning import library, tune
-from suite.planning.config import CHOSEN, Suite
+from suite.planning.config import Suite
 from suite.planning.plan import facts, make_plan
 from suite.storage.files import write_json
 from suite.training.measures import noise_floor
 from suite.words import nearest
 from tasks import Task
-
-TUNING = "-tuning"
 
 
 def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[str] = ()) -> Expected:
@@ -33,8 +31,8 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
         UsageError: there is no such suite, or the choice does not fit it.
     """
     built_in = {n: cls for n, cls in registry.available().items() if cls.__module__.startswith("strategies.")}
-    whole = suite_of(name, files)
-    suite = _without_plugins(whole, built_in)
+    whole = _behind(name, files)
+    suite = _board(_without_plugins(whole, built_in), name)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         if suite.track != "as-published":
@@ -46,12 +44,18 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
         plan = make_plan(suite, home=home)
     cells = {(trial.arm, trial.task): trial.cell for trial in plan.trials}
     return Expected(
-        manifest=plan.manifest | {"asks": whole.asks},
+        manifest=plan.manifest
+        | ({} if name.endswith(library.TUNING) else {"asks": whole.asks, "control": whole.control}),
         seeds=suite.seed_list,
         configs={place: cell.config for place, cell in cells.items()},
         facts={n: facts(cls) for n, cls in built_in.items()},
         sources={n: registry.source_digest(cls) for n, cls in built_in.items()},
         floors={task: floors(cell.task) for (_, task), cell in cells.items()},
+        listed={
+            arm.name: {"strategy": arm.strategy, "set": arm.set, "terms": arm.terms, "task": arm.task}
+            for arm in whole.strategies
+            if arm.strategy not in built_in
+        },
     )
 
 
@@ -85,17 +89,29 @@ def suite_of(name: str, files: Sequence[str] = ()) -> Suite:
     Raises:
         UsageError: there is none.
     """
+    return _board(_behind(name, files), name)
+
+
+def _behind(name: str, files: Sequence[str]) -> Suite:
+    """The suite whose board, or track, or tuning the name is.
+
+    Raises:
+        UsageError: there is none.
+    """
     known = [library.load(source) for source in (*files, *library.names())]
     for suite in known:
-        if name == suite.suite:
+        if name in library.boards(suite.suite):
             return suite
-        for track in CHOSEN:
-            if name == f"{suite.suite}-{track}":
-                return suite.model_copy(update={"track": track})
-        if name == f"{suite.suite}{TUNING}":
-            return tune.tuning_suite(suite)
     names = [suite.suite for suite in known]
     raise UsageError(
         f"{name!r} does not come with Equipoise{nearest(name, names)}; expected one of {', '.join(names)}, or a file "
         "named with --suite"
     )
+
+
+def _board(suite: Suite, name: str) -> Suite:
+    """The suite as the name says: itself, on a track, or its tuning."""
+    if name == f"{suite.suite}{library.TUNING}":
+        return tune.tuning_suite(suite)
+    track = name.removeprefix(suite.suite).removeprefix("-")
+    return suite.model_copy(update={"track": track}) if track else suite

@@ -79,7 +79,7 @@ def tuning_behind(home: Path, manifest: Mapping[str, Any]) -> tuple[list[dict[st
     file = tune.choice_behind(home, manifest["suite"])
     if file is None:
         return [], None
-    tuning = read_manifest(home, f"{file.stem}{expectation.TUNING}")
+    tuning = read_manifest(home, f"{file.stem}{library.TUNING}")
     tuned = {arm["arm"] for arm in manifest["arms"]} | {_at(tuning["baseline"])}
     arms = [arm["arm"] for arm in tuning["arms"] if _at(arm["arm"]) in tuned]
     return [packing.cut(tuning, [], arms, [task["name"] for task in manifest["tasks"]])], read_json(file)
@@ -103,16 +103,7 @@ def plugin_texts(home: Path, manifests: Sequence[Mapping[str, Any]]) -> dict[str
             name = strategies[cell["arm"]]
             if name in texts or comes_along(name):
                 continue
-            folder = home / "trials" / cell["trial_key"]
-            file = _file_of(name, TrialFolder(folder))
-            texts[name] = file.read_text(encoding="utf-8")
-            source = read_json(folder / "record.json")["config"]["strategy"]["source"]
-            try:
-                digest = text_digest(name, texts[name])
-            except ValueError as error:
-                raise UsageError(f"strategy {name}: {file.name}: {error}") from None
-            if digest != source:
-                raise UsageError(f"strategy {name}: {file.name} is no longer what it was trained with; run it again")
+            texts[name] = _text_of(name, TrialFolder(home / "trials" / cell["trial_key"]))
     return texts
 
 
@@ -122,17 +113,26 @@ def comes_along(name: str) -> bool:
     return cls is not None and cls.__module__.startswith("strategies.")
 
 
-def _file_of(name: str, folder: TrialFolder) -> Path:
-    """Where a strategy's text is: kept with its trial, or the file it was trained from, or the installed one."""
+def _text_of(name: str, folder: TrialFolder) -> str:
+    """The text that a trial was trained with: kept beside it, or its file's, or the installed one's."""
     plugins = [Path(plugin) for plugin in read_json(folder.trial).get("plugins", [])]
-    for file in (folder.plugin, *plugins):
-        if file.is_file():
-            return file
-    if name in registry.available():
-        return Path(inspect.getsourcefile(registry.get(name)) or "")
-    raise UsageError(
-        f"strategy {name}: its file {', '.join(map(str, plugins))} is not there any more; expected its text"
-    )
+    files = [file for file in (folder.plugin, *plugins) if file.is_file()]
+    if not files and name in registry.available():
+        files = [Path(inspect.getsourcefile(registry.get(name)) or "")]
+    if not files:
+        raise UsageError(
+            f"strategy {name}: its file {', '.join(map(str, plugins))} is not there any more; expected its text"
+        )
+    source = read_json(folder.record)["config"]["strategy"]["source"]
+    for file in files:
+        text = file.read_text(encoding="utf-8")
+        try:
+            if text_digest(name, text) == source:
+                return text
+        except ValueError as error:
+            if file == files[-1]:
+                raise UsageError(f"strategy {name}: {file.name}: {error}") from None
+    raise UsageError(f"strategy {name}: {files[-1].name} is no longer what it was trained with; run it again")
 
 
 def check(path: Path, suites: Sequence[str] = ()) -> Report:

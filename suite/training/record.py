@@ -18,6 +18,7 @@ from suite.training import measures
 from suite.training.evaluate import Evaluation, Probes
 from suite.training.heldout import HeldOut
 from suite.training.opening import Opened
+from suite.training.recorder import SCALARS
 
 CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
     (
@@ -35,6 +36,7 @@ CURVES = {"step": pa.int64(), "tokens": pa.int64()} | dict.fromkeys(
     ),
     pa.float64(),
 )  # columns that are always there, null where there is nothing to say
+WATCHED = (*SCALARS, "bias_abs_max")  # a gap in one of these is a divergence
 LN2 = float(np.log(2))
 
 
@@ -69,7 +71,7 @@ def final_measures(
         "source": source.summary(evaluation.loss_by_domain, count_parameters(opened)["total"]),
     }
     if diverged:
-        step = next((row["step"] for row in curves if row["train_loss"] is None or row["grad_norm"] is None), None)
+        step = next((row["step"] for row in curves if any(row.get(name, 0) is None for name in WATCHED)), None)
         final |= {"val_loss": None, "perplexity": None, "bits_per_byte": None, "diverged_at_step": step}
     return final
 

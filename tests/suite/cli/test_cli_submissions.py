@@ -128,20 +128,41 @@ def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
     Path("strange.py").write_text(RULE)
-    own = {"strategy": "strange", "arm": "stranger", "note": "a second one"}
+    own = {"strategy": "strange", "arm": "stranger", "terms": {"z_loss": 0.001}, "note": "a second one"}
     tiny_suite["strategies"] = ["none", "aux_loss", "strange", own]
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
-    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "none,aux_loss,strange", "--tracking", "none")
+    tiny_suite["control"] = "strange"
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call(
+        "run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange,stranger", "--tracking", "none"
+    )
     Path("strange.py").write_text("")  # the text is kept with its trials
     said = call("pack", "tiny.yaml", "--by", "Ada Lovelace")
     Path("strange.py").write_text(RULE)
     assert "tiny.tar.gz: in order: tiny by Ada Lovelace, 3 arms on zipf-nano, 2 seeds" in said
     assert "tiny.tar.gz: in order" in call("verify", "tiny.tar.gz", "--suite", "tiny.yaml")
+    own["terms"] = {"z_loss": 0.002}  # whoever checks has a file that says something else of the arm
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    said = call("verify", "tiny.tar.gz", "--suite", "tiny.yaml", code=1)
+    assert "arm 'stranger': terms: {'z_loss': 0.001}; the suite says {'z_loss': 0.002}" in said
+    tiny_suite["control"] = None
     tiny_suite["baseline"] = "strange"
     Path("led.yaml").write_text(yaml.safe_dump(tiny_suite | {"suite": "led"}))
     call("run", "led.yaml", "--plugin", "strange.py", "--strategies", "none,strange", "--tracking", "none")
     said = call("pack", "led.yaml", "--by", "Ada Lovelace", code=1)
     assert "led.tar.gz: suite: baseline: 'strange' is a plug-in's; expected a strategy of Equipoise's" in said
+
+
+def test_a_rule_whose_bias_is_no_number_is_handed_in_as_diverged(tmp_path, tiny_suite, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
+    Path("strange.py").write_text(RULE.replace("violation_E.sign()", "violation_E.sign() / 0"))
+    tiny_suite["strategies"] = ["none", "aux_loss"]
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    records = [json.loads(file.read_text()) for file in (tmp_path / "home" / "trials").glob("*/record.json")]
+    assert sorted(record["status"] for record in records) == ["diverged"] * 2 + ["finished"] * 2
+    assert "tiny.tar.gz: in order" in call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
 
 
 HERE = {  # what the pages' words are on a suite of seconds and its board

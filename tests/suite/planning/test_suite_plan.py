@@ -176,8 +176,12 @@ def test_a_file_of_ones_own_may_not_pass_for_a_shipped_suite(tiny_suite, tmp_pat
     (tmp_path / "copy.yaml").write_bytes(shipped.read_bytes())
     assert library.load(str(tmp_path / "copy.yaml")).suite == "quick"
     (tmp_path / "mine.yaml").write_text(shipped.read_text().replace("seeds: 2", "seeds: 3"))
-    with pytest.raises(config.UsageError, match=r"mine\.yaml: suite: 'quick' comes with Equipoise .* own"):
+    with pytest.raises(config.UsageError, match=r"mine\.yaml: suite: 'quick' is a board's name .* own"):
         library.load(str(tmp_path / "mine.yaml"))
+    for name in ("quick-balanced", "main-cpu-tuned", "quick-tuning", "claims-smebu-overflow"):
+        (tmp_path / "mine.yaml").write_text(shipped.read_text().replace("suite: quick", f"suite: {name}"))
+        with pytest.raises(config.UsageError, match=f"suite: '{name}' is a board's name"):
+            library.load(str(tmp_path / "mine.yaml"))
 
 
 def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):

@@ -137,13 +137,19 @@ def test_divergence_is_a_result(tiny_suite, home):
 def test_a_bias_that_is_no_number_is_a_divergence_though_the_loss_goes_on(tiny_suite, home, monkeypatch):
     from strategies.smebu import Smebu
 
+    steps = iter(range(1000))
+
     def rebalance(self, load_E, pooled):
-        self.bias_E.fill_(float("nan"))
+        self.bias_E.fill_(float("nan") if next(steps) // 2 >= 3 else 0.0)  # of two layers, from the fourth step on
 
     monkeypatch.setattr(Smebu, "rebalance", rebalance)
     folder = make(tiny_suite, home)
     assert run_trial(folder.path, home / "cache") == "diverged"
-    assert read_json(folder.record)["measures"]["val_loss"] is None
+    measures = read_json(folder.record)["measures"]
+    assert measures["val_loss"] is None
+    train_loss = pq.read_table(folder.path / "curves.parquet")["train_loss"].to_pylist()
+    assert train_loss[measures["diverged_at_step"]] is not None
+    assert measures["diverged_at_step"] == 3
     assert "NaN" not in folder.record.read_text()
 
 
