@@ -157,6 +157,12 @@ class Cell:
         return [row for row in self._all if row.arm != self.board.manifest.get("twin") and row.routes]
 
     @property
+    def not_run(self) -> list[Row]:
+        """The rows of strategies that the board has, but not a seed of them on this task."""
+        twin = self.board.manifest.get("twin")
+        return [r for r in self._all if r.arm != twin and not r.losses and not r.content["diverged"]]
+
+    @property
     def twin(self) -> Row | None:
         """The row without experts to choose from, at equal FLOPs."""
         return next((row for row in self._all if row.arm == self.board.manifest.get("twin")), None)

@@ -68,6 +68,7 @@ def caveats(found: Answer) -> list[str]:
         said += [f"{', '.join(found['extrapolated'])}: at equal time beyond half or double the horizon, extrapolated"]
     said += [f"{entry['title']} diverged" for entry in found["diverged"]]
     said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
+    said += [f"{', '.join(entry['title'] for entry in found['absent'])} not run"] if found["absent"] else []
     said += [upper(words) for words in [dense_words(found)] if words]
     out: dict[str, list[str]] = {}
     for entry in found["left_out"]:
@@ -148,7 +149,8 @@ READING = (
 
 GLANCE = (
     "Named first: whoever is not shown to have a higher loss than another. Next: the nearest of those that are, by how "
-    "many nats/token. Times on several devices are simulated from recorded loads. Strategies not named are behind."
+    "many nats/token. Strategies not named are further behind, or not what is asked for. Times on several devices are "
+    "simulated from recorded loads."
 )
 
 
@@ -179,7 +181,7 @@ def as_markdown(answers: Sequence[Answer], folder: str) -> list[str]:
 def in_full_as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str) -> list[str]:
     """What the table leaves out: intervals and what each answer rests on, and how rankings travel."""
     full = in_full(answers, _markdown_link(folder))
-    lines = ["", "## In full", "", READING, "", *(f"- *{label}*: {words}" for label, words in full)] if full else []
+    lines = ["", "## In full", "", READING, "", *(f"- *{label}*: {words}" for label, words in full)]
     shown = [entry for entry in ranked if entry["word"] != "no evidence"]
     return [*lines, "", summary(ranked), "", *(f"- {cell(travels(entry))}" for entry in shown)]
 
@@ -214,11 +216,14 @@ def headline(answer: Answer, link: Link = plain) -> str:
     figures, what a reader who goes by it has to know. `brief` has them.
     """
     if not answer["evidence"]:
-        return NONE + "".join(f": too blunt; there {_leads(found, link)}" for found in answer["blunt"][:1]) + "."
+        blunt = answer["blunt"][:1]
+        return NONE + "".join(f": {found['task']} is too blunt; there {_leads(found, link)}" for found in blunt) + "."
     found = answer["evidence"][0]
-    said = [_first(found, link)]
-    said += [f"next {link(_named(entry), entry['row'])}, +{entry['mean']:.3f}" for entry in found["behind"][:1]]
-    said = ["; ".join(said) + f" ({found['task']}{', blunt' * found['blunt']})"]
+    first = [_first(found, link)]
+    for entry in found["behind"][:1]:
+        beyond = " (extrapolated)" * (entry["title"] in found["extrapolated"])
+        first += [f"next {link(_named(entry), entry['row'])}, +{entry['mean']:.3f}{beyond}"]
+    said = ["; ".join(first) + f" ({found['task']}{', blunt' * found['blunt']})"]
     beaten = [entry["title"] for entry in _beaten(found)]
     if beaten:
         of = "all of them" if len(beaten) == len(found["set"]) > 1 else " and ".join(beaten)
@@ -226,18 +231,45 @@ def headline(answer: Answer, link: Link = plain) -> str:
             f"The dense twin, without experts, is ahead of {of}{' (extrapolated)' * found['twin']['extrapolated']}"
         ]
     for other, low in _beaten_elsewhere(answer, found):
-        said += [
-            f"Behind the dense twin on {other['task']} with {other['recipe']}: {', '.join(title for title, _ in low)}"
-        ]
+        said += [f"Behind the dense twin on {_where(other, found)}: {', '.join(title for title, _ in low)}"]
     uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
     said += [f"Not balanced: {', '.join(uneven)}"] if uneven else []
-    first = {entry["title"] for entry in found["set"]}
-    others: dict[str, dict[str, str]] = {}  # of each other task whoever is named first on any of its boards
-    for other in answer["evidence"][1:]:
-        for entry in other["set"]:
-            others.setdefault(other["task"], {}).setdefault(entry["title"], link(_named(entry), entry["row"]))
-    said += [f"On {task}: {', '.join(named.values())}" for task, named in others.items() if set(named) != first]
-    return ". ".join(said)
+    missed = [entry["title"] for entry in (*found["too_few"], *found["diverged"], *found["absent"])]
+    said += [f"Not compared: {', '.join(missed)}"] if missed else []
+    return ". ".join([*dict.fromkeys(said), *_elsewhere_first(answer["evidence"], link)])
+
+
+def _elsewhere_first(evidence: Sequence[Answer], link: Link) -> list[str]:
+    """Who is named first on other boards, place by place, where that is not who is here.
+
+    Boards of a place that say different things are told apart by "or". One that leaves a strategy out which leads on
+    another says nothing against it.
+    """
+    places: dict[str, list[Answer]] = {}
+    for other in evidence[1:]:
+        places.setdefault(_where(other, evidence[0]), []).append(other)
+    said = []
+    for where, found in places.items():
+        sets: dict[frozenset[str], str] = {}
+        for other in found:
+            leaders, took_part = _titles(other["set"]), _titles((*other["set"], *other["behind"]))
+            fuller = [_titles(more["set"]) for more in found if leaders < _titles(more["set"])]
+            if not any(not (more - leaders) & took_part for more in fuller):
+                sets.setdefault(leaders, _first(other, link))
+        if sets.keys() != {_titles(evidence[0]["set"])}:
+            said.append(f"On {where}: {' or '.join(sets.values())}")
+    return said
+
+
+def _where(other: Answer, found: Answer) -> str:
+    """Another cell's task; its recipe and its board as well, where they are what tells it from the one that answers."""
+    where = str(other["task"])
+    where += f" with {other['recipe']}" if other["recipe"] and other["recipe"] != found["recipe"] else ""
+    return f"{where} of {other['board']}" if where == found["task"] else where
+
+
+def _titles(entries: Sequence[Answer]) -> frozenset[str]:
+    return frozenset(entry["title"] for entry in entries)
 
 
 def _first(found: Answer, link: Link) -> str:
@@ -304,8 +336,8 @@ def brief(answer: Answer, link: Link = plain) -> str:
         said += f"; {others} behind, {ends[0]}" + (f" to {ends[-1]}" if len(behind) > 1 else "")
     else:
         said += "; none shown to be worse"
-    if found["too_few"]:
-        said += f"; not compared for want of seeds: {', '.join(_named(entry) for entry in found['too_few'])}"
+    few = [entry["title"] for entry in (*found["too_few"], *found["absent"])]
+    said += f"; not compared for want of seeds: {', '.join(few)}" if few else ""
     said += f" ({basis(found)})"
     uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
     said += f"; not balanced: {', '.join(uneven)}" if uneven else ""
@@ -343,16 +375,22 @@ def summary(ranked: Sequence[Answer]) -> str:
 
 
 def travel_in_short(ranked: Sequence[Answer]) -> str:
-    """How rankings travel in one sentence: between which two τ they lie, in each direction."""
-    found: dict[str, list[float]] = {}
+    """How rankings travel in a sentence: between which two τ they lie in each direction, and the lowest end of their
+    intervals.
+    """
+    found: dict[str, list[Answer]] = {}
     for entry in ranked:
         if entry["word"] != "no evidence":
-            found.setdefault(DIMENSIONS[entry["dimension"]], []).append(entry["tau"])
+            found.setdefault(DIMENSIONS[entry["dimension"]], []).append(entry)
     said = []
-    for words, taus in found.items():
-        low, high = f"{min(taus):.2f}", f"{max(taus):.2f}"
-        said.append(f"{words} {low}" + (f" to {high}" if high != low else ""))
-    return "How rankings travel, by Kendall's τ (1: the same order): " + "; ".join([*said, *_absent(ranked)]) + "."
+    for words, entries in found.items():
+        low, high = (f"{end(entry['tau'] for entry in entries):.2f}" for end in (min, max))
+        between = low if low == high else f"{low} to {high}"
+        said.append(f"{words} {between} (at least {min(entry['low'] for entry in entries):.2f})")
+    how = (
+        "How rankings travel, by Kendall's τ (1: the same order; above 0.5 at least, one place speaks for the other): "
+    )
+    return how + "; ".join([*said, *_absent(ranked)]) + "."
 
 
 def _absent(ranked: Sequence[Answer]) -> list[str]:

@@ -170,8 +170,9 @@ def bias_health(bias_SLE: ArrayLike, tail: int) -> dict[str, float]:
     """
     bias = np.asarray(bias_SLE, dtype=np.float64)
     end = bias[-tail:]
-    moves = np.diff(end, axis=0)
-    centred = end - end.mean(-1, keepdims=True)  # the common mode changes no routing
+    with np.errstate(invalid="ignore"):  # a bias may have left the numbers
+        moves = np.diff(end, axis=0)
+        centred = end - end.mean(-1, keepdims=True)  # the common mode changes no routing
     both = (moves[1:] != 0) & (moves[:-1] != 0)
     flips = (np.sign(moves[1:]) != np.sign(moves[:-1])) & both
     return {

@@ -67,7 +67,8 @@ class Recorder:
 
     def _describe_biases(self, rows: list[dict[str, Any]], bias_RLE: Any) -> None:
         """Size, common part, and mean |Δb| of each row; the row before the first one is the last flushed."""
-        moves = np.diff(np.concatenate([self._bias_before[None], bias_RLE]), axis=0)
+        with np.errstate(invalid="ignore"):  # a bias may have left the numbers
+            moves = np.diff(np.concatenate([self._bias_before[None], bias_RLE]), axis=0)
         for row, bias_LE, move_LE in zip(rows, bias_RLE, moves, strict=True):
             row["bias_abs_max"], row["bias_common"] = float(np.abs(bias_LE).max()), float(bias_LE.mean())
             row["bias_step"] = float(np.abs(move_LE).mean())

@@ -144,6 +144,17 @@ def test_the_table_says_what_size_it_is_from(tmp_path):
     assert lead(advice([])) == []
 
 
+def test_who_was_not_run_on_a_task_is_not_taken_for_beaten(tmp_path):
+    content, manifest = board()
+    absent = row("late", "text-bench", {0: 1.0}, max_vio=None) | {"seeds": []}
+    few = row("few", "text-bench", losses(2.0, 4, 0))
+    content["rows"] += [absent, few]
+    answer = answers(loaded(tmp_path, (content, manifest)), "loss")
+    assert headline(answer).endswith(". Not compared: Few, Late")
+    assert "; not compared for want of seeds: Few, Late" in brief(answer)
+    assert "Late not run" in caveats(answer["evidence"][0])
+
+
 def test_the_table_does_not_say_the_same_twice(tmp_path):
     given = advice(loaded(tmp_path, board()), ("as-published",))
     cells = {line[0]: line[1] for line in grid(given)[1:]}
@@ -340,14 +351,19 @@ def test_some_of_the_trials_under_another_name_are_no_second_ranking(tmp_path):
     many = {f"arm{i}": 3.0 + 0.2 * i for i in range(7)}
     few = {arm: level for arm, level in many.items() if arm != "arm6"}
     tuned = board(track="tuned", levels=many, salt=5)
-    same, fresh = board("few", levels=few), board("fresh", levels=few, salt=9)
+    same, fresh, short = (
+        board("few", levels=few),
+        board("fresh", levels=few, salt=9),
+        board("short", levels=few, seeds=6),
+    )
     compared = [
         {e["first"], e["second"]}
-        for e in rankings(loaded(tmp_path, same, board(levels=many), tuned, fresh))
+        for e in rankings(loaded(tmp_path, same, board(levels=many), tuned, fresh, short))
         if "first" in e
     ]
     assert {"suite/text-bench", "suite-tuned/text-bench"} in compared
     assert {"few/text-bench", "suite-tuned/text-bench"} not in compared
+    assert {"short/text-bench", "suite-tuned/text-bench"} not in compared
     assert {"fresh/text-bench", "suite-tuned/text-bench"} in compared
 
 
