@@ -9,6 +9,7 @@ in the sentence's order, separated by semicolons:
     BOARD/ARM/TASK field   of a row of the board's leaderboard.json
     BOARD/TASK field       of a task's entry there; BOARD field of the whole
     claims/ID field        of a verdict in claims.json
+    claims WORD            how many claims have that verdict: reproduced, not_reproduced, contradicted, undecided
     PATH.json field        of any other published file
     field                  of the place before
     A - B, A / B           difference, or ratio, of two such references
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -154,6 +156,10 @@ def _at(place: str, published: Path) -> Any:
     """What a place names: a row, a task's entry, a board, a verdict on a claim, a file."""
     if place.endswith(".json"):
         return _file(published / place)
+    if place.split("/")[-1] == "claims":
+        return Counter(
+            verdict["verdict"].replace(" ", "_") for verdict in _file((published / place).with_suffix(".json"))
+        )
     home, _, identifier = place.rpartition("/")
     if home.split("/")[-1] == "claims":
         verdicts = {verdict["id"]: verdict for verdict in _file((published / home).with_suffix(".json"))}

@@ -342,7 +342,9 @@ class TestLedger:
         later = [claim for claim in self.LEDGER if claim.testable and not claim.supersedes]
         for claim in later:
             assert claim.registered, claim.id
-            assert "seen when this was" in (claim.caveat or "").lower(), f"{claim.id}: expected a caveat that says what had been seen"
+            assert "seen when this was" in (claim.caveat or "").lower(), (
+                f"{claim.id}: expected a caveat that says what had been seen"
+            )
         for claim in anew:
             kept = json.loads((published / f"protocol-{claim.supersedes.protocol}" / "claims.json").read_text())
             (old,) = [verdict for verdict in kept if verdict["id"] == claim.id]
