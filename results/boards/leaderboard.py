@@ -64,7 +64,8 @@ def build(
     rows: list[dict[str, Any]] = []
     for task in described:
         judged = _judge(manifest, records, summaries, compared, task["name"], about)
-        rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in ranked])
+        planned = [arm for arm in ranked if records.cell(arm["arm"], task["name"])]
+        rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in planned])
     shared, together = at_once(records), crowded(records)
     for entry in rows:  # what a step took then is no property of the arm
         own = together & set(entry["trial_keys"])
@@ -86,7 +87,7 @@ def build(
         "n_arms": len(compared),
         **costs(records),
         "at_once": shared,
-        "tasks": [about.described(task) for task in described],
+        "tasks": [about.described(task) | _not_run(ranked, records, task["name"]) for task in described],
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
@@ -279,6 +280,12 @@ def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:
         without = ", ".join(by_source["none"])
         said.append(f"No margin and no A/A spread on {without}: the margin is 0, no tie can be shown.")
     return said
+
+
+def _not_run(arms: Sequence[Mapping[str, Any]], records: Records, task: str) -> dict[str, Any]:
+    """`not_run`: the arms that have rows on other tasks only; nothing where every arm has a trial here."""
+    absent = [{"arm": arm["arm"], "title": arm["title"]} for arm in arms if not records.cell(arm["arm"], task)]
+    return {"not_run": absent} if absent else {}
 
 
 def _diverged(outcomes: Sequence[Outcome]) -> int:

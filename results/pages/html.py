@@ -9,6 +9,7 @@ from typing import Any
 
 from results.boards.words import cost_words
 from results.pages.embedded import TRIED, figures_data, figures_of, rows_data
+from results.pages.markdown import not_run
 from results.pages.rendering import headline, render, seeds_run, slug, too_few
 from results.pages.statements import columns, statements
 from results.plots import board_figures, svg, task_figures
@@ -99,6 +100,7 @@ def _task(
         "columns": columns(own, styles[board["reference"]].title),
         "pairs": max((row["delta_loss"]["n"] for row in own), default=0),
         "lost": _lost(own),
+        "not_run": not_run(task),
         "forest": board_figures.forest(board, task["name"], styles, f"{name}-forest"),
         "pictures": pictures,
         "figures": figures_of(pictures),

@@ -34,6 +34,11 @@ READING_SAVINGS = (
 SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
 
 
+def not_run(task: Mapping[str, Any]) -> str:
+    """The strategies of a board that have no trial on a task, by title."""
+    return ", ".join(arm["title"] for arm in task.get("not_run") or [])
+
+
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     """One table per task, what the columns mean, the A/A arm, the summary over tasks and every warning."""
     lines = [f"# {cell(board['title'])}", "", _facts(board), ""]
@@ -45,6 +50,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         floors = [row["noise_floor"] for row in rows if row["noise_floor"]]
         floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of
         lines += ["", _below(board, task["name"], floor), ""]
+        lines += [f"Not run on this task: {cell(not_run(task))}.", ""] if not_run(task) else []
         lines += [f"- **{cell(row['title'])}**: {cell(_said(row))}" for row in rows if _said(row)]
         lines += ["", *savings_table(rows), *parts_table(rows)]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
@@ -77,6 +83,7 @@ def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any], str | None]])
             rows = [row for row in board["rows"] if row["task"] == task["name"]]
             lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
             lines += [*table(SHORT, [_short(row) for row in rows]), ""]
+            lines += [f"Not run on this task: {cell(not_run(task))}.", ""] if not_run(task) else []
     return "\n".join(lines)
 
 

@@ -124,7 +124,11 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "behind": entries["behind"],
         "diverged": entries["diverged"],
         "too_few": entries["too few seeds"],
-        "absent": [{"row": row.key, "title": row.title} for row in cell.not_run if need.allows(row, "")],
+        "absent": [
+            {"arm": arm["arm"], "title": arm["title"]}
+            for arm in cell.not_run
+            if (arm.get("causal", True) or not need.causal) and not (arm.get("knob") and need.knobless)
+        ],
         "left_out": [
             {"row": row.key, "title": row.title, "why": _why_out(row, need), "uneven": need.allows(row, "")}
             for row in cell.rows

@@ -157,10 +157,11 @@ class Cell:
         return [row for row in self._all if row.arm != self.board.manifest.get("twin") and row.routes]
 
     @property
-    def not_run(self) -> list[Row]:
-        """The rows of strategies that the board has, but not a seed of them on this task."""
-        twin = self.board.manifest.get("twin")
-        return [r for r in self._all if r.arm != twin and not r.losses and not r.content["diverged"]]
+    def not_run(self) -> list[Mapping[str, Any]]:
+        """The board's arms, as its manifest has them, that have not a finished seed on this task."""
+        absent = {arm["arm"] for arm in self.task.get("not_run") or []}
+        absent |= {row.arm for row in self._all if not row.losses and not row.content["diverged"]}
+        return [arm for arm in self.board.manifest["arms"] if arm["arm"] in absent - {self.board.manifest.get("twin")}]
 
     @property
     def twin(self) -> Row | None:

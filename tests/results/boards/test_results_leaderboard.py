@@ -11,6 +11,7 @@ from scipy import stats
 from synthetic_records import ARMS, HARDWARE, Arm, write_suite
 
 from results.boards.leaderboard import build
+from results.pages.markdown import boards_markdown, leaderboard_markdown
 from results.records import collect
 
 
@@ -295,6 +296,20 @@ def test_a_part_of_a_suite_says_what_it_lacks(tmp_path):
     assert any(line.startswith(hole) for line in build(part, collect(part, trials))["warnings"])
     (line,) = said(tasks=[*tasks, "later"], arms=[*names, "simbal"])
     assert line.endswith(f"asks for: {len(tasks)} of {len(tasks) + 1} tasks, {len(names)} of {len(names) + 1} arms.")
+
+
+def test_an_arm_of_other_tasks_is_named_below_the_table_and_not_in_it(tmp_path):
+    _, manifest, trials = board_of(tmp_path, tasks=("mix-nano", "shift-nano"), seeds=6)
+    manifest["trials"] = [t for t in manifest["trials"] if (t["arm"], t["task"]) != ("bias", "shift-nano")]
+    board = build(manifest, collect(manifest, trials))
+    (title,) = [arm["title"] for arm in manifest["arms"] if arm["arm"] == "bias"]
+    first, second = board["tasks"]
+    assert "not_run" not in first
+    assert second["not_run"] == [{"arm": "bias", "title": title}]
+    assert [row["task"] for row in board["rows"] if row["arm"] == "bias"] == ["mix-nano"]
+    assert not any("Indicative" in warning for warning in board["warnings"])
+    text = leaderboard_markdown(board)
+    assert text.count(f"Not run on this task: {title}.") == boards_markdown([("b", board, None)]).count("Not run") == 1
 
 
 def test_a_task_without_a_record_has_no_table_yet(tmp_path):

@@ -149,10 +149,12 @@ def test_who_was_not_run_on_a_task_is_not_taken_for_beaten(tmp_path):
     absent = row("late", "text-bench", {0: 1.0}, max_vio=None) | {"seeds": []}
     few = row("few", "text-bench", losses(2.0, 4, 0))
     content["rows"] += [absent, few]
+    content["tasks"][0]["not_run"] = [{"arm": "elsewhere", "title": "Elsewhere"}]
+    manifest["arms"] += [{"arm": name, "title": name.capitalize()} for name in ("late", "few", "elsewhere")]
     answer = answers(loaded(tmp_path, (content, manifest)), "loss")
-    assert headline(answer).endswith(". Not compared: Few, Late")
-    assert "; not compared for want of seeds: Few, Late" in brief(answer)
-    assert "Late not run" in caveats(answer["evidence"][0])
+    assert headline(answer).endswith(". Not compared: Few, Late, Elsewhere")
+    assert "; not compared for want of seeds: Few, Late, Elsewhere" in brief(answer)
+    assert "Late, Elsewhere not run" in caveats(answer["evidence"][0])
 
 
 def test_the_table_does_not_say_the_same_twice(tmp_path):
