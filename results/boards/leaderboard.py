@@ -75,6 +75,7 @@ def build(
     return {
         "suite": manifest["suite"],
         "title": manifest.get("title") or manifest["suite"],
+        "hypothesis": manifest.get("hypothesis"),
         "protocol_version": manifest["protocol_version"],
         "protocol_digest": manifest.get("protocol_digest"),
         "track": manifest.get("track"),

@@ -42,10 +42,11 @@ def not_run(task: Mapping[str, Any]) -> str:
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     """One table per task, what the columns mean, the A/A arm, the summary over tasks and every warning."""
     lines = [f"# {cell(board['title'])}", "", _facts(board), ""]
+    lines += [f"Registered: {cell(board['hypothesis'].strip())}", ""] if board.get("hypothesis") else []
     lines += [line for warning in board["warnings"] for line in (f"> {cell(warning)}", "")]
     for task in board["tasks"]:
         rows = [row for row in board["rows"] if row["task"] == task["name"]]
-        lines += [f"## {cell(task.get('title') or task['name'])}", ""]
+        lines += [f"## {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
         lines += table(COLUMNS, [_row(row) for row in rows])
         floors = [row["noise_floor"] for row in rows if row["noise_floor"]]
         floor = max(floors, key=lambda floor: floor.get("batch") or 0, default=None)  # a dense arm has none to speak of

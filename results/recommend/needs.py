@@ -46,8 +46,8 @@ class Need:
 NEEDS = (
     Need("loss", "the lowest loss on one device"),
     Need("devices", "the lowest loss at equal time on 64 devices", devices=64),
-    Need("causal", "a decoder that routes as it was trained", causal=True),
-    Need("no-knob", "nothing to tune", knobless=True),
+    Need("causal", "routing that a decoder can do as it was trained", causal=True),
+    Need("no-knob", "a rule without a knob to tune", knobless=True),
     Need("sparsity", "4 of 256 experts", SPARSE, experts=256),
     Need("shift", "a mixture that changes half-way", SHIFT),
     Need("muon", "training with Muon", recipe="muon"),

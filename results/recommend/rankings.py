@@ -60,13 +60,14 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
 
 def label(cell: Cell, dimension: str) -> str:
     """What a cell is called where it is compared with one that differs from it in `dimension`."""
+    place = f"{cell.name} of {cell.board.folder}"
     return {
-        "recipe": f"{cell.recipe or 'no recipe named'} ({cell.name})",
-        "track": f"{cell.board.track.replace('-', ' ')} ({cell.name})",
-        "horizon": f"{cell.steps:,} steps ({cell.name})",
-        "experts": f"{cell.experts} experts ({cell.name})",
-        "size": f"{cell.name} ({cell.board.content.get('hardware') or 'no hardware named'})",
-        "task": cell.name,
+        "recipe": f"{cell.recipe or 'no recipe named'} ({place})",
+        "track": f"{cell.board.track.replace('-', ' ')} ({place})",
+        "horizon": f"{cell.steps:,} steps ({place})",
+        "experts": f"{cell.experts} experts ({place})",
+        "size": f"{place} ({cell.board.content.get('hardware') or 'no hardware named'})",
+        "task": place,
     }[dimension]
 
 

@@ -148,9 +148,11 @@ READING = (
 
 
 GLANCE = (
-    "Named first: whoever is not shown to have a higher loss than another. Next: the nearest of those that are, by how "
-    "many nats/token. Strategies not named are further behind, or not what is asked for. Times on several devices are "
-    "simulated from recorded loads."
+    "As published: every rule with its source's values; balanced: its knob where its loss is lowest among values that "
+    "keep MaxVio under 1, and no rule that is over it on the board. Cells rest on different models, in brackets. Named "
+    "first: whoever is not shown to have a higher loss than another. Next: the nearest of those that are, by how many "
+    "nats/token. Strategies not named are further behind, or not what is asked for. Times on several devices are "
+    "simulated from recorded loads; extrapolated: from more, or fewer, tokens than any run had."
 )
 
 
@@ -223,13 +225,15 @@ def headline(answer: Answer, link: Link = plain) -> str:
     for entry in found["behind"][:1]:
         beyond = " (extrapolated)" * (entry["title"] in found["extrapolated"])
         first += [f"next {link(_named(entry), entry['row'])}, +{entry['mean']:.3f}{beyond}"]
-    said = ["; ".join(first) + f" ({found['task']}{', blunt' * found['blunt']})"]
-    beaten = [entry["title"] for entry in _beaten(found)]
+    recipe = f", {found['recipe']}" if found["recipe"] else ""
+    said = ["; ".join(first) + f" ({found['task']}{recipe}{', blunt' * found['blunt']})"]
+    beaten, beyond = [entry["title"] for entry in _beaten(found)], ""
     if beaten:
-        of = "all of them" if len(beaten) == len(found["set"]) > 1 else " and ".join(beaten)
-        said += [
-            f"The dense twin, without experts, is ahead of {of}{' (extrapolated)' * found['twin']['extrapolated']}"
-        ]
+        beyond = " (extrapolated)" * found["twin"]["extrapolated"]
+    if beaten and len(beaten) == len(found["set"]):
+        said = [f"None is ahead of the dense twin, which has no experts{beyond}. Of the strategies: {said[0]}"]
+    elif beaten:
+        said += [f"The dense twin, which has no experts, is ahead of {' and '.join(beaten)}{beyond}"]
     for other, low in _beaten_elsewhere(answer, found):
         said += [f"Behind the dense twin on {_where(other, found)}: {', '.join(title for title, _ in low)}"]
     uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
@@ -283,8 +287,9 @@ def lead(answers: Sequence[Answer]) -> list[str]:
         return []
     parameters, tokens = ([entry[name] for entry in found] for name in ("parameters", "tokens"))
     return [
-        f"From models of {_between(parameters)} parameters, trained on {_between(tokens)} tokens. At other sizes and "
-        f"with other recipes the answer may be another: below the table, how far rankings have been seen to travel."
+        f"From models of {_between(parameters)} parameters, trained on {_between(tokens)} tokens: small and short. "
+        f"With other sizes and recipes the answer may be another: below the table, how far rankings have been seen to "
+        f"travel."
     ]
 
 

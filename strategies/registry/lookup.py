@@ -43,7 +43,10 @@ def get(name: str) -> type[Strategy]:
     strategies = available()
     if name not in strategies:
         near = difflib.get_close_matches(str(name), strategies, n=1, cutoff=0)[0]
-        raise ValueError(f"strategy: {name!r} is unknown; nearest is {near!r}; expected one of {', '.join(strategies)}")
+        raise ValueError(
+            f"strategy: {name!r} is unknown; nearest is {near!r}; expected one of {', '.join(strategies)}, or one of a "
+            "plug-in's file (--plugin FILE)"
+        )
     return strategies[name]
 
 

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
+    from suite.planning import library
     from suite.running.submitting import board_of
     from suite.words import nearest
 
     if not (home / "suites" / f"{suite}.json").is_file():
-        suite = board_of(suite)
+        file, suite = suite, board_of(suite)
+    else:
+        file = ""
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
@@ -34,7 +37,10 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. "
             f"Start it with `equipoise run {suite}`"
         )
-    return records.load_manifest(path)
+    manifest = records.load_manifest(path)
+    if file and library.load(file).digest != manifest.get("protocol_digest"):
+        click.echo(f"{file}: has changed since it was run; what follows is of what ran", err=True)
+    return manifest
 
 
 def first_line(error: Exception) -> str:

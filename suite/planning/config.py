@@ -66,7 +66,7 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         expected = sorted(set(fields) - {"digest", "changed"})  # which no file states
         return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
     shown = "" if first["type"] == "missing" else f" {show(first['input'])}:"
-    return f"{where}: {key}:{shown} {first['msg']}"
+    return f"{where}: {key}:{shown} {first['msg'].replace('Input should be', 'expected')}"
 
 
 class Strict(BaseModel):

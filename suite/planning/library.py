@@ -70,7 +70,8 @@ def load(name_or_path: str) -> Suite:
     taken = {board for name in names() for board in boards(name)}
     if not own and (suite.suite in taken or suite.suite.startswith(f"{EVERY_CLAIM}-")):
         raise UsageError(
-            f"{path}: suite: {suite.suite!r} is a board's name that comes with Equipoise; expected a name of its own"
+            f"{path}: suite: {suite.suite!r} is a board's name that comes with Equipoise; expected a name of its own, "
+            "or the shipped suite with --set, --seeds, --tasks or --strategies"
         )
     return suite
 

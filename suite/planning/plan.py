@@ -50,6 +50,11 @@ class Plan:
             manifest = self.manifest
             if path.exists():
                 before = read_json(path)
+                if before.get("hypothesis") != manifest["hypothesis"]:
+                    say(
+                        f"suite {manifest['suite']}: its hypothesis was another when it was last run: "
+                        f"{before.get('hypothesis')!r}"
+                    )
                 manifest = joined(before, manifest, self.suite, self.again)
                 lost = _cells(before) - _cells(manifest)
                 if lost:

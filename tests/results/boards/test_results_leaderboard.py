@@ -312,6 +312,13 @@ def test_an_arm_of_other_tasks_is_named_below_the_table_and_not_in_it(tmp_path):
     assert text.count(f"Not run on this task: {title}.") == boards_markdown([("b", board, None)]).count("Not run") == 1
 
 
+def test_what_was_registered_stands_on_the_board(tmp_path):
+    board, manifest, trials = board_of(tmp_path, seeds=2)
+    assert "Registered" not in leaderboard_markdown(board)
+    board = build(manifest | {"hypothesis": "Biases | win."}, collect(manifest, trials))
+    assert "Registered: Biases \\| win." in leaderboard_markdown(board)
+
+
 def test_a_task_without_a_record_has_no_table_yet(tmp_path):
     _, manifest, trials = board_of(tmp_path, seeds=2)
     later = {**manifest["tasks"][0], "name": "later"}

@@ -17,6 +17,7 @@ from slurm import logs_of, profiles
 from slurm.ledger import Ledger
 from slurm.queue import JobState
 from suite.cli import VERBS, cluster, main
+from suite.cli.reporting import manifest_of
 from suite.planning.library import load
 from suite.planning.plan import make_plan
 
@@ -167,6 +168,17 @@ def test_check_says_of_a_plugin_whether_its_results_can_be_handed_in(first, said
     )
     lines = call("check", "--plugin", rule).stdout.splitlines()
     assert (lines[1:] == []) if said is None else (said in lines[1] and "can't be handed in" in lines[1])
+
+
+def test_a_suites_file_that_changed_since_it_was_run_is_told(tmp_path, tiny_suite, capsys):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(tiny_suite))
+    make_plan(load(str(file))).write_manifest(tmp_path)
+    assert manifest_of(tmp_path, str(file))["suite"] == "tiny"
+    assert capsys.readouterr().err == ""
+    file.write_text(yaml.safe_dump(tiny_suite | {"seeds": 3}))
+    manifest_of(tmp_path, str(file))
+    assert "tiny.yaml: has changed since it was run; what follows is of what ran" in capsys.readouterr().err
 
 
 def test_a_home_that_cannot_be_written_is_named(tmp_path):

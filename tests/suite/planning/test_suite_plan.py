@@ -184,6 +184,15 @@ def test_a_file_of_ones_own_may_not_pass_for_a_shipped_suite(tiny_suite, tmp_pat
             library.load(str(tmp_path / "mine.yaml"))
 
 
+def test_a_hypothesis_that_was_another_is_told(tiny_suite, home):
+    made(tiny_suite | {"hypothesis": "A leads."}).write_manifest(home)
+    told = []
+    made(tiny_suite | {"hypothesis": "A leads."}).write_manifest(home, told.append)
+    assert told == []
+    made(tiny_suite | {"hypothesis": "B leads."}).write_manifest(home, told.append)
+    assert told == ["suite tiny: its hypothesis was another when it was last run: 'A leads.'"]
+
+
 def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     made(tiny_suite).write_manifest(home)
     path = made(tiny_suite, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, pytest.fail)
