@@ -11,7 +11,7 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from results.plots.picture import Picture
-from results.recommend import evidence, wording
+from results.recommend import evidence, glance, wording
 from results.recommend.advise import advice
 from results.recommend.block import renew
 from results.recommend.figure import behind_the_best
@@ -34,12 +34,12 @@ class Recommendation:
     @property
     def markdown(self) -> list[str]:
         """For the README beside the boards: the table, and all that it leaves out."""
-        table = wording.as_markdown(self.answers, "")
+        table = glance.as_markdown(self.answers, "")
         return ["# Which one, for what", "", *table, *wording.in_full_as_markdown(self.answers, self.ranked, "")]
 
     def block(self, folder: str) -> list[str]:
         """For a README elsewhere: the table with its figure; `folder` is the way to the boards and ends in a slash."""
-        lines = [*wording.as_markdown(self.answers, folder), "", wording.travel_in_short(self.ranked)]
+        lines = [*glance.as_markdown(self.answers, folder), "", glance.travel_in_short(self.ranked)]
         lines += ["", f"[In full]({folder}README.md#in-full), with intervals, seeds and what else was seen."]
         picture = self.picture
         return [*lines, "", f"![{picture.caption}]({folder}{FIGURE})"] if picture else lines
@@ -55,7 +55,7 @@ class Recommendation:
     def grid(self) -> list[list[Markup]]:
         """The table for the page beside the boards, every strategy linked to its row."""
         link, linked = self._links()
-        return [[linked(words) for words in line] for line in wording.grid(self.answers, link)]
+        return [[linked(words) for words in line] for line in glance.grid(self.answers, link)]
 
     @property
     def in_full(self) -> list[tuple[str, Markup]]:
@@ -80,11 +80,11 @@ class Recommendation:
 
     @property
     def lead(self) -> list[str]:
-        return wording.lead(self.answers)
+        return glance.lead(self.answers)
 
     @property
     def below(self) -> str:
-        return wording.below(self.answers)
+        return glance.below(self.answers)
 
     @property
     def reading(self) -> str:

@@ -7,8 +7,9 @@ from published_boards import LEVELS, board, losses, row, write
 
 from results.recommend import evidence, needs
 from results.recommend.advise import advice, rows_behind
+from results.recommend.glance import grid, headline, lead
 from results.recommend.rankings import rankings
-from results.recommend.wording import as_text, basis, brief, caveats, grid, headline, in_full, lead, verdict
+from results.recommend.wording import as_text, basis, brief, caveats, in_full, verdict
 
 
 def loaded(tmp_path, *boards):
