@@ -33,12 +33,12 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
 
     Returns:
         `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
-        at equal size those of the project before those handed in;
+        at equal size those of the project before those handed in, and those that compare most before the others;
         `blunt`: the same of cells on which experts gain too little to go by, and `why` each does not count;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
-    asked.sort(key=lambda cell: ([-part for part in cell.size], _handed_in(cell.board), cell.key))
+    asked.sort(key=lambda cell: ([-part for part in cell.size], _handed_in(cell.board), -len(cell.rows), cell.key))
     kinds: dict[tuple[Any, str], set[Any]] = {}
     for cell in asked:
         kinds.setdefault((cell.board.content["suite"], cell.name), set()).add(cell.board.content.get("hardware"))

@@ -25,6 +25,8 @@ from results.recommend.wording import (
 
 Answer = Mapping[str, Any]
 
+MOST_MISSED = 3  # of those not compared; more are counted
+
 GLANCE = (
     "As published: every rule with its source's values; balanced: its knob where its loss is lowest among values that "
     "keep MaxVio under 1, and no rule that is over it on the board. Cells rest on different models, in brackets. Named "
@@ -82,7 +84,10 @@ def headline(answer: Answer, link: Link = plain) -> str:
     uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
     said += [f"Not balanced: {', '.join(uneven)}"] if uneven else []
     missed = [entry["title"] for entry in (*found["too_few"], *found["diverged"], *found["absent"])]
-    said += [f"Not compared: {', '.join(missed)}"] if missed else []
+    if missed:
+        said += [
+            f"Not compared: {', '.join(missed)}" if len(missed) <= MOST_MISSED else f"Not compared: {len(missed)} more"
+        ]
     return ". ".join([*dict.fromkeys(said), *_elsewherefirst_named(answer["evidence"], link)])
 
 

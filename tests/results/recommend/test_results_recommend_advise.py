@@ -156,6 +156,16 @@ def test_who_was_not_run_on_a_task_is_not_taken_for_beaten(tmp_path):
     assert headline(answer).endswith(". Not compared: Few, Late, Elsewhere")
     assert "; not compared for want of seeds: Few, Late, Elsewhere" in brief(answer)
     assert "Late, Elsewhere not run" in caveats(answer["evidence"][0])
+    content["tasks"][0]["not_run"] += [{"arm": "fourth", "title": "Fourth"}]
+    manifest["arms"] += [{"arm": "fourth", "title": "Fourth"}]
+    said = headline(answers(loaded(tmp_path / "more", (content, manifest)), "loss"))
+    assert said.endswith(". Not compared: 4 more")
+
+
+def test_of_equal_size_the_board_that_compares_most_answers_first(tmp_path):
+    narrow = board("a-narrow", levels={"good": 3.0, "far": 3.3})
+    given = answers(loaded(tmp_path, narrow, board("wide")), "loss")
+    assert [found["board"] for found in given["evidence"]] == ["wide", "a-narrow"]
 
 
 def test_the_table_does_not_say_the_same_twice(tmp_path):
