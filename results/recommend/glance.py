@@ -98,8 +98,11 @@ def _elsewherefirst_named(evidence: Sequence[Answer], link: Link) -> list[str]:
     another says nothing against it.
     """
     places: dict[str, list[Answer]] = {}
+    own = evidence[0]
     for other in evidence[1:]:
-        places.setdefault(_where(other, evidence[0]), []).append(other)
+        same_place = (other["task"], other["recipe"]) == (own["task"], own["recipe"])
+        if not same_place or _titles(own["set"]) & _titles((*other["set"], *other["behind"])):
+            places.setdefault(_where(other, own), []).append(other)
     said = []
     for where, found in places.items():
         sets: dict[frozenset[str], str] = {}
@@ -108,7 +111,7 @@ def _elsewherefirst_named(evidence: Sequence[Answer], link: Link) -> list[str]:
             fuller = [_titles(more["set"]) for more in found if leaders < _titles(more["set"])]
             if not any(not (more - leaders) & took_part for more in fuller):
                 sets.setdefault(leaders, first_named(other, link))
-        if sets.keys() != {_titles(evidence[0]["set"])}:
+        if sets.keys() != {_titles(own["set"])}:
             said.append(f"On {where}: {' or '.join(sets.values())}")
     return said
 

@@ -162,6 +162,12 @@ def test_who_was_not_run_on_a_task_is_not_taken_for_beaten(tmp_path):
     assert said.endswith(". Not compared: 4 more")
 
 
+def test_a_board_without_the_leader_says_nothing_against_it(tmp_path):
+    wide = board("wide", levels={"best": 2.5, "good": 3.0, "far": 3.3})
+    narrow = board("narrow", levels={"good": 3.0, "far": 3.3})
+    assert headline(answers(loaded(tmp_path, wide, narrow), "loss")).endswith("(text-bench, muon)")
+
+
 def test_of_equal_size_the_board_that_compares_most_answers_first(tmp_path):
     narrow = board("a-narrow", levels={"good": 3.0, "far": 3.3})
     given = answers(loaded(tmp_path, narrow, board("wide")), "loss")
