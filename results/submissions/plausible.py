@@ -89,8 +89,9 @@ def _losses(record: Mapping[str, Any], curves: Columns) -> Iterator[str]:
     """Losses against each other and against the curve."""
     measures, train = record["measures"], curves["train_loss"]
     loss = measures["val_loss"]
-    watched = ["train_loss", "grad_norm"] + ["bias_abs_max"] * (measures.get("bias") is not None)
-    broken = np.flatnonzero(np.any([~np.isfinite(curves[name]) for name in watched if name in curves], axis=0))
+    biased = measures.get("bias") is not None and "bias_abs_max" in curves
+    watched = ["train_loss", "grad_norm", *["bias_abs_max"] * biased]
+    broken = np.flatnonzero(np.any([~np.isfinite(curves[name]) for name in watched], axis=0))
     if record["status"] == "diverged":
         step = measures.get("diverged_at_step")
         if loss is not None or len(broken) == 0 or step != broken[0]:
