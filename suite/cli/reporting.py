@@ -25,10 +25,9 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     from suite.running.submitting import board_of
     from suite.words import nearest
 
+    asked = suite
     if not (home / "suites" / f"{suite}.json").is_file():
-        file, suite = suite, board_of(suite)
-    else:
-        file = ""
+        suite = board_of(suite)
     path = home / "suites" / f"{suite}.json"
     if not path.is_file():
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
@@ -38,8 +37,8 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
             f"Start it with `equipoise run {suite}`"
         )
     manifest = records.load_manifest(path)
-    if file and library.load(file).digest != manifest.get("protocol_digest"):
-        click.echo(f"{file}: has changed since it was run; what follows is of what ran", err=True)
+    if asked != suite and library.load(asked).digest != manifest.get("protocol_digest"):
+        click.echo(f"{asked}: has changed since it was run; what follows is of what ran", err=True)
     return manifest
 
 

@@ -28,9 +28,7 @@ class TrialFolder:
         self.trial, self.record = self.path / "trial.json", self.path / "record.json"
         self.status, self.failure = self.path / "status.json", self.path / "failure.json"
         self.attempts = self.path / "attempts.json"
-        self.plugin = (
-            self.path / "plugin.py"
-        )  # the text of a rule that does not come with Equipoise; nothing imports it
+        self.plugin = self.path / "plugin.py"  # the text of a rule from elsewhere; nothing imports it
 
     @property
     def done(self) -> bool:
