@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.records import Outcome
 
 ONE_WAY = 0.2  # sign-flip rate below which a bias is still travelling; at rest it is about one half
+IN_WORDS = ("rung.score", "rung.normalize_gates")  # what a manifest's notes say of an arm's routers
 CLEARLY_BELOW = 0.75  # share of the reference's tail MaxVio that counts as balancing
+
+
+def own_note(arm: Mapping[str, Any]) -> str | None:
+    """An arm's terms, and the values of the task that it alone has; scores and gates are told in words already."""
+    own = {key: value for key, value in (arm.get("task") or {}).items() if key not in IN_WORDS}
+    said = [f"{name} {value:g}" for name, value in (arm.get("terms") or {}).items()]
+    said += [f"{key} {value}" for key, value in own.items()]
+    return f"With {', '.join(said)}" if said else None
 
 
 def bias_note(finished: Sequence[Outcome], reference: Sequence[Outcome]) -> str | None:

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from results.boards.notes import bias_note
+from results.boards.notes import bias_note, own_note
 from results.records import Outcome
 from results.statistics.estimates import Paired, mean_interval
 from results.statistics.verdict import Verdict
@@ -42,7 +42,8 @@ def row(
     mean, low, high = mean_interval(losses)
     slower = overheads(shown, reference)
     itself = any(outcome.arm == arm["arm"] for outcome in reference)
-    notes = [arm.get("note"), bias_note(finished, [o for o in reference if o.status == "finished"])]
+    bias = bias_note(finished, [o for o in reference if o.status == "finished"])
+    notes = [arm.get("note"), own_note(arm), bias]
     return {
         "strategy": arm["strategy"],
         "arm": arm["arm"],
@@ -53,7 +54,7 @@ def row(
         "variable_k": arm.get("variable_k"),
         "config": arm.get("config", {}),
         "terms": arm.get("terms", {}),
-        "note": " ".join(note for note in notes if note) or None,
+        "note": ". ".join(note.rstrip(".") for note in notes if note) or None,
         "submitted": [{name: entry[name] for name in ("by", "when")} for entry in arm.get("submitted") or []] or None,
         "rank": None,
         "n_seeds": len(finished),

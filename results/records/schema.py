@@ -140,6 +140,7 @@ class ManifestArm(TypedDict):
     variable_k: NotRequired[bool]
     config: NotRequired[dict[str, object]]
     terms: NotRequired[dict[str, float]]
+    task: NotRequired[dict[str, object]]
     knob: NotRequired[dict[str, object] | None]
     note: NotRequired[str | None]
 

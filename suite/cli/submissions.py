@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from results.records import ranked_arms
 from suite.cli.options import home_option, json_option, parse_seeds, print_json, resolve_home
 from suite.words import quantity
 
@@ -265,11 +266,11 @@ def _say(path: Path, report: Any) -> None:
 def summary(report: Any) -> str:
     """A submission in one line."""
     manifest = report.submission.manifest
-    arms, tasks = [arm["arm"] for arm in manifest["arms"]], [task["name"] for task in manifest["tasks"]]
+    arms, tasks = ranked_arms(manifest), [task["name"] for task in manifest["tasks"]]
     seeds = {trial["seed"] for trial in manifest["trials"]}
     return (
-        f"in order: {manifest['suite']} by {report.submission.head['by']}, {len(arms)} arms on {', '.join(tasks)}, "
-        f"{len(seeds)} seed{'s' * (len(seeds) != 1)}"
+        f"in order: {manifest['suite']} by {report.submission.head['by']}, {len(arms)} arm{'s' * (len(arms) != 1)} "
+        f"on {', '.join(tasks)}, {len(seeds)} seed{'s' * (len(seeds) != 1)}"
     )
 
 

@@ -17,7 +17,7 @@ from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
 from suite.errors import UsageError
 from suite.planning import tune
-from suite.planning.config import AA_SEEDS, AA_SUFFIX, CHOSEN, HORIZONS, ArmEntry, Suite
+from suite.planning.config import AA_SEEDS, AA_SUFFIX, CHOSEN, HORIZONS, ArmEntry, Suite, TaskEntry
 from suite.planning.parts import joined
 from suite.planning.trials import Cell, Trial, digest
 from suite.storage.files import alone, read_json, write_atomically, write_json
@@ -148,6 +148,20 @@ def make_cell(suite: Suite, arm: ArmEntry, task: Task, device: str, plugins: Map
     return Cell(config, facts(cls), own, digest(config), task, twin)
 
 
+def load_task(
+    entry: TaskEntry,
+    settings: Mapping[str, Any],
+    arm: str | None = None,
+    published: Callable[[int], Mapping[str, Any]] | None = None,
+) -> Task:
+    """A task of the catalogue with values changed; a mistake in them is a UsageError that says of which task or arm."""
+    try:
+        return tasks.load(entry.task, settings, published)
+    except ValueError as error:
+        where = f"strategy {arm} on task {entry.task}: " if arm else f"task {entry.task}: "
+        raise UsageError(f"{where if entry.task in tasks.names() else ''}{error}") from None
+
+
 def make_plan(
     suite: Suite,
     task_settings: Mapping[str, Any] | None = None,
@@ -185,13 +199,13 @@ def make_plan(
     aa = suite.aa and any(arm.name == suite.baseline for arm in arms)
     horizons = suite.horizons and any(arm.name == suite.baseline for arm in arms)
     for entry in entries:
-        task = tasks.load(entry.task, {**entry.set, **(task_settings or {})})
+        task = load_task(entry, {**entry.set, **(task_settings or {})})
         plain.append(task)
         cells: list[tuple[str, Cell, int]] = []
         for arm in arms:
             published = strategy_registry.get(arm.strategy).published.stated
             own = {**entry.set, **arm.task, **(task_settings or {})}
-            arm_task = tasks.load(entry.task, own, published)
+            arm_task = load_task(entry, own, arm.name, published)
             if suite.track in CHOSEN and home is not None:
                 plain_cell = make_cell(suite, arm, arm_task, device, plugins or {})
                 settings = tune.chosen_settings(home, suite, arm, entry.task, plain_cell.config)
@@ -203,7 +217,8 @@ def make_plan(
             if horizons and arm.name == suite.baseline:
                 for name, factor in HORIZONS.items():
                     longer = {**own, "rung.steps": max(1, round(factor * arm_task.rung.steps))}
-                    other = make_cell(suite, arm, tasks.load(entry.task, longer, published), device, plugins or {})
+                    horizon = load_task(entry, longer, f"{arm.name}-{name}", published)
+                    other = make_cell(suite, arm, horizon, device, plugins or {})
                     cells.append((f"{arm.name}-{name}", other, 0))
         for index, seed in enumerate(seed_list):
             for name, cell, offset in interleaved(cells, index):

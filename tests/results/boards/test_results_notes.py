@@ -1,4 +1,4 @@
-"""The note on a bias that had no time to act."""
+"""Notes: what an arm has of its own, and a bias that had no time to act."""
 
 import copy
 import json
@@ -7,7 +7,7 @@ import pytest
 from synthetic_records import write_suite
 
 from results.boards.leaderboard import build
-from results.boards.notes import bias_note
+from results.boards.notes import bias_note, own_note
 from results.records import Outcome, collect
 
 
@@ -60,3 +60,17 @@ def test_the_note_stands_in_the_row_beside_the_suites_own(tmp_path):
             path.write_text(json.dumps(record), encoding="utf-8")
     row = next(row for row in build(manifest, collect(manifest, trials))["rows"] if row["arm"] == "bias")
     assert row["note"].startswith("As published. The step size is too small")
+
+
+def test_an_arms_own_terms_and_values_are_said_beside_what_words_say_already():
+    arm = {"terms": {"sequence_loss": 1e-4, "z_loss": 0.5}, "task": {"rung.score": "softmax", "rung.steps": 200}}
+    assert own_note(arm) == "With sequence_loss 0.0001, z_loss 0.5, rung.steps 200"
+    assert own_note({"terms": {}, "task": {"rung.score": "softmax", "rung.normalize_gates": False}}) is None
+    assert own_note({}) is None
+
+
+def test_a_rows_note_tells_them(tmp_path):
+    manifest, trials = write_suite(tmp_path, seeds=3, curves=False)
+    manifest["arms"][2] |= {"note": "As published.", "terms": {"z_loss": 0.001}}
+    row = next(row for row in build(manifest, collect(manifest, trials))["rows"] if row["arm"] == "bias")
+    assert row["note"] == "As published. With z_loss 0.001"

@@ -377,6 +377,23 @@ def test_a_rung_that_states_its_score_keeps_it(tiny_suite):
     assert (rung.score, rung.normalize_gates) == ("softmax", False)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tasks": [{"task": "zipf-nano", "set": {"rung.stepz": 2}}]}, "task zipf-nano: rung.stepz: unknown key"),
+        (
+            {"strategies": ["aux_loss", {"strategy": "none", "task": {"rung.top_k": 9000}}]},
+            "strategy none on task zipf-nano: rung.top_k: 9000 is impossible",
+        ),
+        ({"tasks": ["zipf-nan"]}, "task: 'zipf-nan' is not a task"),
+    ],
+    ids=["task", "arm", "name"],
+)
+def test_a_mistake_in_a_tasks_values_says_whose_they_are(tiny_suite, change, said):
+    with pytest.raises(config.UsageError, match=f"^{re.escape(said)}"):
+        made(tiny_suite | change)
+
+
 class TestThePageOnSuites:
     """docs/suites.md: its example is a suite, and its tables are the models' fields."""
 
