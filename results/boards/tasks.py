@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +25,7 @@ class Tasks:
     sensitivity: dict[str, dict[str, Any]]
     horizons: dict[str, Horizons | None]
     recipes: dict[str, str | None]  # what the baseline was trained with
+    corpora: dict[str, str | None]  # and on, a digest of the corpus as it is configured
 
     def margin(self, task: str) -> float:
         return float(self.margins[task]["value"])
@@ -33,8 +36,8 @@ class Tasks:
     def described(self, task: Mapping[str, Any]) -> dict[str, Any]:
         """A manifest's task with what the board adds to it."""
         name = task["name"]
-        own = {"margin": self.margins[name], "sensitivity": self.sensitivity[name], "recipe": self.recipes[name]}
-        return {**task, **own}
+        own = {"margin": self.margins[name], "sensitivity": self.sensitivity[name]}
+        return {**task, **own, "recipe": self.recipes[name], "corpus": self.corpora[name]}
 
 
 def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
@@ -47,14 +50,26 @@ def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
         margins,
         {name: _sensitivity(manifest, records, name, margins[name]["value"]) for name in names},
         {name: horizons_of(manifest, records, name) for name in names},
-        {name: _recipe(records, manifest["baseline"], name) for name in names},
+        {name: _recipe(_config(records, manifest["baseline"], name)) for name in names},
+        {name: _corpus(_config(records, manifest["baseline"], name)) for name in names},
     )
 
 
-def _recipe(records: Records, baseline: str, task: str) -> str | None:
+def _config(records: Records, baseline: str, task: str) -> Mapping[str, Any]:
+    """A task as the baseline's first record has it."""
+    found = (outcome.record["config"]["task"] for outcome in records.cell(baseline, task) if outcome.record)
+    return next(found, {})
+
+
+def _recipe(task: Mapping[str, Any]) -> str | None:
     """The training recipe that a task's records name; those of protocol 1 name none."""
-    found = (outcome.record["config"]["task"].get("rung") for outcome in records.cell(baseline, task) if outcome.record)
-    return next((rung["recipe"] for rung in found if rung and "recipe" in rung), None)
+    return (task.get("rung") or {}).get("recipe")
+
+
+def _corpus(task: Mapping[str, Any]) -> str | None:
+    """What a task trains on, domains and mixture, as twelve characters that are the same for the same."""
+    corpus = task.get("corpus")
+    return hashlib.sha256(json.dumps(corpus, sort_keys=True).encode()).hexdigest()[:12] if corpus else None
 
 
 def _sensitivity(manifest: Mapping[str, Any], records: Records, task: str, margin: float) -> dict[str, Any]:

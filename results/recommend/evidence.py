@@ -95,6 +95,11 @@ class Cell:
         return self.name.rpartition("-")[0] or self.name
 
     @property
+    def corpus(self) -> str:
+        """A digest of what is trained on; the same for kinds of tasks that differ in something else."""
+        return str(self.task.get("corpus") or self.kind)
+
+    @property
     def recipe(self) -> str:
         return str(self.task.get("recipe") or "")
 
@@ -107,10 +112,14 @@ class Cell:
         return int(self.task.get("steps") or 0)
 
     @property
+    def tokens(self) -> int:
+        return int(self.task.get("tokens") or 0)
+
+    @property
     def size(self) -> tuple[int, int]:
         """What makes one cell say more of large models than another: parameters, then tokens."""
         parameters = self.task.get("parameters") or {}
-        return int(parameters.get("total") or 0), int(self.task.get("tokens") or 0)
+        return int(parameters.get("total") or 0), self.tokens
 
     @property
     def margin(self) -> float:

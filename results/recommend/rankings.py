@@ -35,11 +35,15 @@ def rankings(boards: Sequence[Board]) -> list[dict[str, Any]]:
             paying.append(cell)  # a track that chose what another chose has the same trials: one ranking, not two
     found: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
-    for dimension, first, second in sorted(_pairs(paying), key=lambda pair: -len(_both(*pair[1:]))):
+    places: set[tuple[str, ...]] = set()
+    for dimension, first, second in sorted(_pairs(paying), key=_fullest_first):
         one, other = _losses(first), _losses(second)
         agreed, both = agreement(one, other), _both(first, second)
-        if agreed is not None and not any(_within(both, known) for known in told):
+        place = (dimension, first.name, second.name, first.recipe, first.board.track)
+        again = first.kind != second.kind and first.board.folder != second.board.folder and place in places
+        if agreed is not None and not again and not any(_within(both, known) for known in told):
             told.append(both)
+            places.add(place)
             found.append(
                 {
                     "dimension": dimension,
@@ -82,32 +86,36 @@ def _pairs(found: Sequence[Cell]) -> Iterator[tuple[str, Cell, Cell]]:
 def differs_in(first: Cell, second: Cell) -> str | None:
     """The one thing two cells differ in; None for several or for nothing.
 
-    Experts, horizon and recipe may follow from the kind of task; experts, horizon and the hardware, with its precision,
-    from the model's size. A task and its sparse sibling differ in the number of experts.
+    Experts, horizon and recipe may follow from the model's size, and so may the hardware, with its precision. Tasks of
+    different kinds that train on the same corpus may differ in experts or horizon alone; on another corpus they are
+    compared within a board only.
     """
     kind, rung = first.kind != second.kind, first.task.get("rung") != second.task.get("rung")
-    if not rung and first.board.content.get("hardware") != second.board.content.get("hardware"):
+    if rung:
+        same = not kind and first.board.track == second.board.track and first.recipe == second.recipe
+        return "size" if same else None
+    if first.board.content.get("hardware") != second.board.content.get("hardware"):
         return None
-    if kind or rung:
-        if first.board.track != second.board.track or (kind and rung):
-            return None
-        if kind and first.board.folder != second.board.folder:
-            return None
-        if kind:
-            shorter, longer = sorted((first.kind, second.kind), key=len)
-            return "experts" if longer == f"{shorter}-sparse" and first.recipe == second.recipe else "task"
-        return "size" if first.recipe == second.recipe else None
     differing = [
         name
         for name, one, other in (
             ("recipe", first.recipe, second.recipe),
             ("track", first.board.track, second.board.track),
-            ("horizon", first.steps, second.steps),
+            ("horizon", first.tokens, second.tokens),
             ("experts", first.experts, second.experts),
         )
         if one != other
     ]
-    return differing[0] if len(differing) == 1 else None
+    alone = differing[0] if len(differing) == 1 and first.corpus == second.corpus else None
+    if not kind or alone in ("horizon", "experts"):
+        return alone
+    return "task" if first.board.folder == second.board.folder else None
+
+
+def _fullest_first(pair: tuple[str, Cell, Cell]) -> tuple[int, bool]:
+    """The more arms two cells share the earlier; then the cells of one board."""
+    _, first, second = pair
+    return -len(_both(first, second)), first.board.folder != second.board.folder
 
 
 def _both(first: Cell, second: Cell) -> dict[str, tuple[dict[int, float], dict[int, float]]]:

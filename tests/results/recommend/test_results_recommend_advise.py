@@ -332,6 +332,24 @@ def test_another_size_may_be_on_other_hardware_and_a_sparse_sibling_has_more_exp
     assert not any({"suite/text-bench", "other/text-bench"} == {first, second} for _, first, second in found)
 
 
+def test_tasks_on_one_corpus_are_compared_where_horizon_or_experts_alone_differ(tmp_path):
+    """Whatever they are called; once for each pair of tasks, within a board where there is one."""
+    many = {f"arm{i}": 3.0 + 0.2 * i for i in range(6)}
+    both = board("both", levels=many, tasks=("text-bench", "text-sparse-bench"), salt=4)
+    long, apart = board("long", levels=many, tasks=("long-bench",), steps=4000, salt=6), board("apart", levels=many)
+    collapse = board("collapse", levels=many, tasks=("collapse-bench",), recipe="adamw", salt=7)
+    ranked = rankings(loaded(tmp_path, both, long, apart, collapse))
+    found = {(entry["dimension"], entry["first"], entry["second"]) for entry in ranked if "first" in entry}
+    assert ("experts", "both/text-bench", "both/text-sparse-bench") in found
+    assert [{first.split("/")[1], second} for dimension, first, second in found if dimension == "horizon"] == [
+        {"text-bench", "long/long-bench"}
+    ]
+    assert len(found) == 2
+    long[0]["tasks"][0]["corpus"] = "another text"
+    again = rankings(loaded(tmp_path / "apart", both, long))
+    assert not any(entry["dimension"] == "horizon" for entry in again if "first" in entry)
+
+
 def test_the_short_answer_names_what_other_boards_say_and_who_was_not_compared(tmp_path):
     turned = {"good": 3.3, "far": 3.0, "twin": 3.5}
     large = board("large", levels=turned, tasks=("text-micro",), total=9000)
