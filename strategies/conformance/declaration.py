@@ -17,6 +17,7 @@ from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
 from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, Routing, Strategy, Waived
 from strategies.framework.interface import Score
+from strategies.registry.configs import config_dict, make_config
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
 
@@ -72,6 +73,10 @@ def _check_facts(cls: type[Strategy]) -> None:
     config = cls.Config
     if not dataclasses.is_dataclass(config) or not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise Broken("Config: not a frozen dataclass; its values are part of a trial's key", "__init__")
+    try:
+        make_config(cls, config_dict(make_config(cls, {})))  # a default must be what a suite may write
+    except ValueError as error:
+        raise Broken(f"Config: a default is not what its field says: {error}", "__init__") from error
     if cls.knob is not None:
         _check_knob(cls, cls.knob)
 

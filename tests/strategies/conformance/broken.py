@@ -54,6 +54,13 @@ class MissesMethod(BiasStrategy):
 
 
 @caught_by("constructs")
+class DefaultOfAnotherType(Sound):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BiasStrategy.Config):
+        rate: float = "1e-2"  # a text, as YAML 1.1 would have it
+
+
+@caught_by("constructs")
 class CannotBeBuilt(Sound):
     def __init__(self, spec, config=None, terms=None):
         raise RuntimeError("not today")
