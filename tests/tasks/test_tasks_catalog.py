@@ -61,6 +61,8 @@ def test_axis_tasks_differ_from_their_rung_in_one_thing():
     bench = tasks.load("mix-bench").rung.model_dump()
     experts = tasks.load("experts-128-bench").rung.model_dump()
     assert {key for key in bench if bench[key] != experts[key]} == {"experts"}
+    words = tasks.load("vocab-4096-bench").rung.model_dump()
+    assert {key for key in bench if bench[key] != words[key]} == {"vocab_size"}
     top = tasks.load("top-8-bench").rung
     assert top.top_k * top.expert_width == pytest.approx(2 * bench["expert_width"], rel=0.1)
 
