@@ -24,13 +24,17 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import click
+
+ROOT = Path(__file__).resolve().parents[2]
 COMMENT = re.compile(r"<!--(.*?)-->", re.DOTALL)
 FIGURE = re.compile(r"(?<![\w.–-])([+−-]?)(\d[\d,]*(?:\.\d+)?)(\s?%)?")
 _BLOCK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-*] |\d+\. |#|\|))")
@@ -43,10 +47,40 @@ _RULE = re.compile(r"^\|(?:\s*:?-+:?\s*\|)+$")
 
 @dataclass(frozen=True)
 class Sentence:
-    """A stretch of text and the references of the comment behind it."""
+    """A stretch of a page and the references of the comment behind it."""
 
     text: str
     references: tuple[str, ...]
+    start: int = 0  # its first character's place in the page
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as a sentence prints it, where it stands in the sentence, and what the boards have for it."""
+
+    start: int
+    end: int
+    sign: str
+    digits: str
+    percent: str | None
+    reference: str
+    value: float
+
+    @property
+    def agrees(self) -> bool:
+        return agrees(self.sign, self.digits, self.percent, self.value)
+
+    @property
+    def rounded(self) -> str:
+        return rounded(self.sign, self.digits, self.percent, self.value)
+
+
+@dataclass(frozen=True)
+class Word:
+    """A reference to a word, a verdict, that the sentence has to say."""
+
+    reference: str
+    value: str
 
 
 def disagreements(text: str, published: Path) -> list[str]:
@@ -54,56 +88,123 @@ def disagreements(text: str, published: Path) -> list[str]:
     found = []
     for sentence in sentences(text):
         try:
-            _check(sentence, published)
+            _agree(sentence, *_compared(sentence, published))
         except ValueError as error:
             found.append(f"{' '.join(sentence.text.split())!r:.160}: {error}")
     return found
 
 
+def renewed(text: str, published: Path) -> tuple[str, list[str]]:
+    """A page with the boards' figures in place of those that are not theirs any more, and its sentences with new ones.
+
+    A figure keeps its places after the point, and its sign where it had one. What is said around it stays: whether it
+    still holds is for whoever reads the sentences named here, and `disagreements` names the words that do not.
+    """
+    changed = []
+    for sentence in reversed(list(sentences(text))):
+        try:
+            figures, _ = _compared(sentence, published)
+        except ValueError:
+            continue  # no reference to go by, or none for each figure
+        old = new = sentence.text
+        for figure in reversed(figures):
+            if not figure.agrees:
+                new = new[: figure.start] + figure.rounded + new[figure.end :]
+        if new != old:
+            text = text[: sentence.start] + new + text[sentence.start + len(old) :]
+            changed.append(" ".join(new.split()))
+    return text, changed[::-1]
+
+
 def sentences(text: str) -> Iterator[Sentence]:
     """A page in sentences; a comment belongs to the one before it."""
-    for block in _BLOCK.split(_CODE.sub("", text)):
-        parts = COMMENT.split(block)  # text, comment, text, comment, …, text
-        for index in range(0, len(parts), 2):
-            said = [part for part in _SENTENCE.split(parts[index].strip()) if part]
-            comment = parts[index + 1] if index + 1 < len(parts) else ""
-            references = tuple(part.strip() for part in _REFERENCE.findall(comment) if part.strip())
-            yield from (Sentence(part, ()) for part in (said[:-1] if references else said))
+    text = _CODE.sub(_blank, text)
+    for start, block in _between(_BLOCK, text):
+        at = start
+        for index, part in enumerate(COMMENT.split(block)):  # text, comment, text, comment, …, text
+            if index % 2:
+                at += len(part) + len("<!--" + "-->")
+                continue
+            said = [Sentence(own.strip(), (), at + place + len(own) - len(own.lstrip()))
+                    for place, own in _between(_SENTENCE, part) if own.strip()]  # fmt: skip
+            at += len(part)
+            comment = COMMENT.match(text, at)
+            references = _REFERENCE.findall(comment[1]) if comment and at < start + len(block) else []
             if references:
-                yield Sentence(said[-1] if said else "", references)
+                last = said.pop() if said else Sentence("", (), at)
+                said.append(replace(last, references=tuple(own.strip() for own in references if own.strip())))
+            yield from said
 
 
-def _check(sentence: Sentence, published: Path) -> None:
-    text = "" if _RULE.match(sentence.text.strip()) else sentence.text
+def _between(separator: re.Pattern[str], text: str) -> Iterator[tuple[int, str]]:
+    """What stands between separators, each with its place in the text."""
+    at = 0
+    for found in separator.finditer(text):
+        yield at, text[at : found.start()]
+        at = found.end()
+    yield at, text[at:]
+
+
+def _blank(found: re.Match[str]) -> str:
+    """Spaces in place of what is not read, so that all else keeps its place."""
+    return re.sub(r"\S", " ", found[0])
+
+
+def _compared(sentence: Sentence, published: Path) -> tuple[list[Figure], list[Word]]:
+    """A sentence's figures and the words that it has to say, with the boards' values.
+
+    Raises:
+        ValueError: a reference that leads nowhere, or another number of figures than of references to figures.
+    """
+    text = " " * len(sentence.text) if _RULE.match(sentence.text) else sentence.text
     for pattern in _UNREAD:
-        text = pattern.sub(" ", text)
-    text = " ".join(text.split())
+        text = pattern.sub(_blank, text)
     place: str | None = None
     values: list[tuple[str, float]] = []
+    words: list[Word] = []
     for reference in sentence.references:
         if reference.startswith('"'):
-            words = " ".join(reference.strip('"').split())
-            if words not in text:
+            quoted = r"\s+".join(re.escape(word) for word in reference.strip('"').split())
+            text, there = re.subn(quoted, _blank, text, count=1)
+            if not there:
                 raise ValueError(f"{reference} is not in the sentence")
-            text = text.replace(words, " ", 1)
             continue
         value, place = _resolve(reference, place, published)
         if isinstance(value, str):
-            if not re.search(rf"\b{re.escape(value)}\b", text):
-                raise ValueError(f"{reference} is {value!r}, which the sentence does not say")
+            words.append(Word(reference, value))
         else:
             values.append((reference, value))
     figures = list(FIGURE.finditer(text))
-    shown = [figure.group().strip() for figure in figures]
     if len(figures) != len(values):
+        shown = ", ".join(figure.group().strip() for figure in figures) or "none"
         raise ValueError(
-            f"{len(figures)} figures ({', '.join(shown) or 'none'}), {len(values)} references to figures; expected a "
+            f"{len(figures)} figures ({shown}), {len(values)} references to figures; expected a "
             'reference for each, as in <!-- BOARD/ARM/TASK delta_loss.mean; "4 of 256" -->'
         )
-    for figure, (reference, value) in zip(figures, values, strict=True):
-        sign, digits, percent = figure.groups()
-        if not agrees(sign, digits, percent, value):
-            raise ValueError(f"{figure.group().strip()}: {reference} is {value:.6g}")
+    return [
+        Figure(found.start(), found.end(), found[1], found[2], found[3], reference, value)
+        for found, (reference, value) in zip(figures, values, strict=True)
+    ], words
+
+
+def _agree(sentence: Sentence, figures: list[Figure], words: list[Word]) -> None:
+    text = " ".join(sentence.text.split())
+    for word in words:
+        if not re.search(rf"\b{re.escape(word.value)}\b", text):
+            raise ValueError(f"{word.reference} is {word.value!r}, which the sentence does not say")
+    for figure in figures:
+        if not figure.agrees:
+            shown = sentence.text[figure.start : figure.end].strip()
+            raise ValueError(f"{shown}: {figure.reference} is {figure.value:.6g}")
+
+
+def rounded(sign: str, digits: str, percent: str | None, value: float) -> str:
+    """A value as a figure is printed: with its places after the point, its sign, its thousands and its %."""
+    exact = 100 * value if percent else value
+    places = len(digits.partition(".")[2])
+    number = f"{abs(exact):{',' if ',' in digits else ''}.{places}f}"
+    minus = "-" if sign == "-" else "−"
+    return (minus if exact < 0 else "+") * bool(sign) + number + (percent or "")
 
 
 def agrees(sign: str, digits: str, percent: str | None, value: float) -> bool:
@@ -189,3 +290,24 @@ def _file(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path.name}: cannot be read ({error})") from None
+
+
+@click.command()
+@click.argument("page", type=click.Path(exists=True, dir_okay=False), default=ROOT / "docs" / "findings.md")
+@click.option("--renew", is_flag=True, help="Write the boards' figures in place of those that are not theirs any more.")
+def main(page: str, renew: bool) -> None:
+    """Hold a page of findings to the published boards; exit code 1 where a sentence does not say what they say."""
+    file, published = Path(page), ROOT / "results" / "published"
+    if renew:
+        text, changed = renewed(file.read_text(encoding="utf-8"), published)
+        file.write_text(text, encoding="utf-8")
+        for sentence in changed:
+            click.echo(f"new figures, read it again: {sentence}")
+    wrong = disagreements(file.read_text(encoding="utf-8"), published)
+    for line in wrong:
+        click.echo(line)
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

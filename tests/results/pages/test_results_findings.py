@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from results.pages.findings import agrees, disagreements, sentences
+from results.pages.findings import agrees, disagreements, renewed, rounded, sentences
 
 
 @pytest.fixture
@@ -92,3 +92,54 @@ def test_rounding(figure, value, same):
 def test_a_comment_belongs_to_the_sentence_before_it():
     found = list(sentences("One. Two 2. <!-- a b; \"c; d\" -->\n\nThree."))  # fmt: skip
     assert [(s.text, s.references) for s in found] == [("One.", ()), ("Two 2.", ("a b", '"c; d"')), ("Three.", ())]
+
+
+OLD = """# Heading
+
+- It leads by 0.19 nats, over 7
+  seeds (4 of 256, `8`), at 41 %. <!-- board/a/t delta_loss.mean; "4 of 256"; "7 seeds"; overflow.1.25 -->
+
+```sh
+run 9
+```
+
+B is at +0.07, a tie. <!-- board/b/t delta_loss.mean; delta_loss.verdict --> The task's gain
+is 0.31 (see [there](x-8.md)). <!-- board/t sensitivity.gain -->
+"""
+
+
+def test_figures_are_renewed_where_they_stand_and_nothing_else(published):
+    text, changed = renewed(OLD, published)
+    assert text == OLD.replace("0.19", "0.21").replace("41 %", "39 %").replace("+0.07", "+0.05").replace("0.31", "0.25")
+    assert changed == [
+        "- It leads by 0.21 nats, over 7 seeds (4 of 256, `8`), at 39 %.",
+        "B is at +0.05, a tie.",
+        "The task's gain is 0.25 (see [there](x-8.md)).",
+    ]
+    assert disagreements(text, published) == []
+    assert renewed(text, published) == (text, [])
+
+
+def test_what_cannot_be_renewed_stays_and_is_named(published):
+    text = "A leads by 0.19, over 6 seeds. <!-- board/a/t delta_loss.mean -->\n"  # one reference for two figures
+    assert renewed(text, published) == (text, [])
+    text, changed = renewed("A leads by 0.19, a tie. <!-- board/a/t delta_loss.mean; delta_loss.verdict -->", published)
+    assert changed == ["A leads by 0.21, a tie."]
+    (line,) = disagreements(text, published)
+    assert "is 'better', which the sentence does not say" in line
+
+
+@pytest.mark.parametrize(
+    ("figure", "value", "shown"),
+    [
+        (("", "0.20", None), -0.2149, "0.21"),
+        (("−", "0.20", None), -0.2149, "−0.21"),
+        (("-", "0.20", None), -0.2149, "-0.21"),
+        (("+", "0.20", None), -0.2149, "−0.21"),
+        (("−", "0.2", None), 0.26, "+0.3"),
+        (("", "12", " %"), 0.396, "40 %"),
+        (("", "1,000", None), 12345.6, "12,346"),
+    ],
+)
+def test_a_value_is_written_as_the_figure_was(figure, value, shown):
+    assert rounded(*figure, value) == shown
