@@ -78,7 +78,7 @@ build/peers/.installed: $(STAMP)
 bench-peers: build/peers/.installed ## the same model and batch here, in Hugging Face transformers, and as a dense twin
 	PYTHONPATH=build/peers $(BIN)/python -m tests.benchmarks.peers --out build/peers.json
 
-# What a GPU machine without a network lacks, and where results go. PARTS: parity layer step packing tests board
+# What a GPU machine without a network lacks, and where results go. PARTS: parity layer step overhead packing tests sweep profile board
 WHEELS ?= build/wheels
 OUT ?= build/gpu
 PARTS ?=

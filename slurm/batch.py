@@ -36,6 +36,11 @@ fi
 exit "$code\""""
 
 
+UNLIMITED = 10**9  # jobs at once; submitit's own default is 256
+# A script that no login shell runs may not know the command.
+_MODULES = "command -v module >/dev/null || . /etc/profile"
+
+
 def parameters(
     resources: Resources, logs: Path, parallelism: int | None, token: str, roots: list[str]
 ) -> dict[str, Any]:
@@ -59,14 +64,15 @@ def parameters(
         "cpus_per_task": resources.cpus_per_task,
         "mem": resources.memory,
         "comment": token,
-        "array_parallelism": parallelism,
+        "array_parallelism": parallelism or UNLIMITED,
         "additional_parameters": extra,
         "setup": _setup(resources, roots),
         "teardown": _REVIVE.format(logs=shlex.quote(str(logs)), restarts=resources.restarts).splitlines(),
         # srun takes no cpus_per_task from the job since 22.05; if one rank dies the others would wait for it forever
         "srun_args": [f"--cpus-per-task={resources.cpus_per_task}"] + ["--kill-on-bad-exit=1"] * (resources.tasks > 1),
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    stated = {name: value for name, value in asked.items() if value is not None}
+    return {**stated, "wckey": None}  # submitit's own would be refused where keys are checked
 
 
 def _setup(resources: Resources, roots: list[str]) -> list[str]:
@@ -75,8 +81,12 @@ def _setup(resources: Resources, roots: list[str]) -> list[str]:
     entries = dict.fromkeys([*roots, *(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))])
     ours = {"PYTHONSAFEPATH": "1", "SUBMITIT_PREEMPT_SIGNAL": "USR2", "PYTHONPATH": os.pathsep.join(entries)}
     plain = {name: value for name, value in resources.env.items() if not is_secret(name, value)}
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in (plain | ours).items()]
-    return [*exports, *(f"module load {shlex.quote(module)}" for module in resources.modules), *resources.setup]
+    first, then = (
+        [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+        for values in (ours, {name: value for name, value in plain.items() if name not in ours})
+    )
+    load = [f"module load {shlex.quote(module)} || exit 1" for module in resources.modules]
+    return [*first, *([_MODULES] * bool(load)), *load, *then, *resources.setup]
 
 
 def command(resources: Resources, logs: Path) -> str:

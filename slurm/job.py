@@ -42,6 +42,7 @@ class PackedTrials:
     logs: str
     signal_delay: int  # seconds between the signal and the end
     restarts: int
+    cut: bool = False  # an attempt was interrupted: what its ranks said of one another then is no failure
     _running: dict[int, subprocess.Popen[bytes]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _deaths: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
     _failures: dict[int, str] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -59,7 +60,8 @@ class PackedTrials:
             signal.signal(signal.SIGUSR2, lambda *_: self._pass_on())  # rank 0 alone requeues
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # held back by slurm.launch
         for index, folder in enumerate(map(Path, self.folders)):
-            if _restarts() and (folder / "failure.json").exists() and not self._lost_a_rank(_restarts() - 1):
+            cut = self._lost_a_rank(_restarts() - 1) or (self.cut and _world() > 1)
+            if _restarts() and (folder / "failure.json").exists() and not cut:
                 self._failures[index] = "earlier"  # before this job was requeued; not tried again by itself
             elif not finished(folder):
                 self._start(index)
@@ -82,7 +84,7 @@ class PackedTrials:
                 os.kill(worker.pid, signal.SIGKILL)  # the checkpoint before the last one has to do
             elif code > 0 and code != INTERRUPTED:
                 self._fail(index, "ExitCode", f"exit code {code}")
-        return DelayedSubmission(replace(self))
+        return DelayedSubmission(replace(self, cut=True))
 
     def _start(self, index: int) -> None:
         key, folder = self.keys[index], Path(self.folders[index])

@@ -87,7 +87,7 @@ def submit(
         missing = [job for job in wanted if job.key not in busy]
         if not missing:
             return []
-        limit = int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE)
+        limit = max(1, int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE))
         told = _write_payload(text, logs)
         submitted = []
         for array, resources in _arrays(missing, profile, min(limit, profile.max_array_size or limit)):
@@ -233,6 +233,10 @@ def _hint(error: Exception, resources: Resources) -> str:
     """What was asked for, and which partitions there are if that was wrong."""
     asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")}
     words = [f"asked for {name} {value}" for name, value in asked.items() if value]
+    if any(limit in str(error) for limit in ("MaxSubmit", "AssocMax", "QOSMax")):
+        words.append(
+            "a limit on jobs: max_array_size makes smaller arrays, packing fewer jobs; submit again for the rest"
+        )
     if "partition" in str(error):
         known = sorted(set(run(["sinfo", "--noheader", "--format=%R"]).split()))
         near = difflib.get_close_matches(resources.partition or "", known, n=1)

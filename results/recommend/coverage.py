@@ -162,13 +162,13 @@ def page(suites: int = SUITES, say: Callable[[str], None] = lambda _: None) -> s
 
 SETS_READING = """\
 The set keeps the best strategy at least as often as promised under every law tried. With all strategies equal, the
-worst case, it keeps 95 to 99 %; with true differences nearly always, since fewer strategies can be mistaken for
+worst case, it keeps 95 % or more; with true differences nearly always, since fewer strategies can be mistaken for
 better. Normal noise is the tightest case, skewed noise the safest: it fails by keeping too many. Six seeds are enough
 for the promise, not for a small set: differences of a quarter of the noise leave half of the strategies in it.
 """.splitlines()
 
 TAU_READING = """\
-The interval covers far more often than promised: it gives every pair that is not shown in both places to both ends.
+The interval covers far more often than promised: each pair not shown in both places widens it at both ends.
 That is its price. It becomes useful where most strategies are told apart: with true effects ten times the noise, and
 ten seeds, it is about a third of the scale wide or less.
 """.splitlines()

@@ -30,7 +30,7 @@ MOST_MISSED = 3  # of those not compared; more are counted
 GLANCE = (
     "As published: every rule with its source's values; balanced: its knob where its loss is lowest among values that "
     "keep MaxVio under 1, and no rule that is over it on the board. Cells rest on different models, in brackets. Named "
-    "first: whoever is not shown to have a higher loss than another. Next: the nearest of those that are, by how many "
+    "first: every strategy not shown to be worse than some other. Next: the closest of the rest, and how far behind in "
     "nats/token. Strategies not named are further behind, or not what is asked for. Times on several devices are "
     "simulated from recorded loads; extrapolated: from more, or fewer, tokens than any run had."
 )

@@ -101,8 +101,13 @@ def selected(
 ) -> tuple[Any, dict[str, Any], list[str], list[str], dict[str, str]]:
     """The suite with its overrides, task overrides, arms, tasks, and where plug-ins came from."""
     from strategies import registry
-    from suite.planning import config, library, sweep
+    from suite.planning import config, library, plan, sweep, tune
 
+    if suite_name.startswith(library.TUNE):  # the suite's arms are what is chosen from, not each value of their grids
+        name = suite_name.removeprefix(library.TUNE)
+        suite, task_settings, arms, tasks, sources = selected(name, only_arms, only_tasks, settings, plugins, home)
+        suite = tune.tuning_suite(suite.model_copy(update={"strategies": plan.choose_arms(suite, arms)}))
+        return suite, task_settings, [arm.name for arm in suite.strategies], tasks, sources
     sources: dict[str, str] = {}
     for file in plugins:
         for cls in registry.load_plugin(file):

@@ -37,6 +37,10 @@ def run(key: str, folder: Path, payload: dict[str, Any]) -> int:
         if mirror is not None:
             mirror.close(1.0)
         sys.exit(INTERRUPTED)
+    except BaseException:
+        if mirror is not None:  # the server is told that it failed
+            mirror.close(MIRROR_PATIENCE)
+        raise
     if mirror is not None and mirror.close(MIRROR_PATIENCE):
         print(
             f"MLflow has not received this trial ({mirror.error or 'slow'}): `equipoise sync` will send it", flush=True

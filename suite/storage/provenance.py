@@ -33,7 +33,7 @@ def cpu_name() -> str:
 
 @cache
 def hardware(device: str) -> dict[str, Any]:
-    """Hardware as boards name it: one label is one kind."""
+    """Hardware as boards name it: one label is one kind, whatever share of a machine a job was given (`cores`)."""
     cores = len(os.sched_getaffinity(0))
     if device == "cuda":
         import torch
@@ -43,7 +43,12 @@ def hardware(device: str) -> dict[str, Any]:
         # which one it was of its kind, by which trials that shared it are told from others on the same machine
         own = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
         return facts | ({"unit": hashlib.sha256(own.encode()).hexdigest()[:12]} if own else {})
-    return {"label": f"CPU · {cpu_name()} · {cores} cores", "device": "cpu", "name": cpu_name(), "cores": cores}
+    return {
+        "label": f"CPU · {cpu_name()} · {os.cpu_count()} cores",
+        "device": "cpu",
+        "name": cpu_name(),
+        "cores": cores,
+    }
 
 
 @cache
@@ -53,7 +58,9 @@ def revision() -> tuple[str | None, bool | None]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["git", "--no-optional-locks", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -35,4 +36,5 @@ class Reporter:
 
     def write_status(self, state: str, **facts: Any) -> None:
         host = {"host": os.uname().nodename, "pid": os.getpid(), "slurm_job": os.environ.get("SLURM_JOB_ID")}
-        write_json(self._folder.status, {"state": state, "updated": now(), **facts, **host})
+        with contextlib.suppress(OSError):  # a full or stale disk costs the news, not the trial
+            write_json(self._folder.status, {"state": state, "updated": now(), **facts, **host})

@@ -32,6 +32,7 @@ from suite.training.step import OptimizerStep, Taken
 
 FLUSH_EVERY = 10  # steps between reads of what the device accumulated
 CHECKPOINT_SECONDS = (2.0, 60.0)  # no checkpoint sooner than the one after the last, none later than the other
+SAVE_SHARE = 20  # but never more than a twentieth of the time: a large model's takes minutes on a shared file system
 
 
 class Interrupted(Exception):
@@ -56,7 +57,8 @@ class Training:
         self.heldout, self.clock, self.reporter = HeldOut(self.opened), Clock(self.device), Reporter(folder, event)
         self.step = 0
         self.started_at = 0  # the step this attempt began with
-        self._checkpointed, self._last_checkpoint = 0, time.monotonic()  # the newest one's step, and when it was
+        self._checkpointed, self._last_checkpoint = 0, time.monotonic()  # the newest one's step, and when it was there
+        self._save_seconds = 0.0  # what it took
 
     # -- the loop ----------------------------------------------------------------------------------------------------
 
@@ -117,7 +119,7 @@ class Training:
     # -- state -------------------------------------------------------------------------------------------------------
 
     def _checkpoint_if_due(self) -> None:
-        soonest, latest = CHECKPOINT_SECONDS
+        soonest, latest = (max(limit, SAVE_SHARE * self._save_seconds) for limit in CHECKPOINT_SECONDS)
         waited = time.monotonic() - self._last_checkpoint
         wanted = self.step // self.rung.checkpoint_every > self._checkpointed // self.rung.checkpoint_every
         if self.step < self.rung.steps and (waited > latest or (wanted and waited > soonest)):
@@ -125,9 +127,13 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint. A full disk costs the checkpoint, not the trial."""
-        self._last_checkpoint, self._checkpointed = time.monotonic(), self.step
-        if not self.world.leads:
-            return
+        begun, self._checkpointed = time.monotonic(), self.step
+        if self.world.leads:
+            self._write_checkpoint()
+        self._last_checkpoint = time.monotonic()
+        self._save_seconds = self._last_checkpoint - begun
+
+    def _write_checkpoint(self) -> None:
         state = {
             "step": self.step,
             "ranks": self.world.size,

@@ -91,6 +91,23 @@ def test_no_value_reaches_a_shell(tmp_path_factory, value, module, partition):
     assert told == [b"load", module.encode(), value.encode()]
 
 
+def test_modules_come_before_the_profiles_environment_and_must_load(tmp_path):
+    """A module may set what the profile sets, and the profile has the last word; without the module nothing runs."""
+    resources = Resources(env={"OMP_NUM_THREADS": "2"}, modules=("cuda/12.4",), setup=("echo $OMP_NUM_THREADS",))
+    setup = "\n".join(batch.parameters(resources, tmp_path, None, "token", [])["setup"])
+    for module, said in (("export OMP_NUM_THREADS=64", b"2\n"), ("false", b"")):
+        shell = f"module() {{ {module}; }}\n{setup}"
+        done = subprocess.run(["bash", "-c", shell], capture_output=True, check=False)
+        assert (done.stdout, done.returncode) == (said, 0 if said else 1)
+
+
+def test_submitits_own_limit_and_accounting_key_are_not_asked_for(tmp_path):
+    settings_ = batch.parameters(Resources(), tmp_path, None, "token", [])
+    said = flags(batch.script(Resources(), tmp_path, settings_, 1000))
+    assert said["array"] == "0-999%1000"
+    assert "wckey" not in said
+
+
 def test_the_paths_of_modules_are_absolute_and_ours_come_first(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["", ".", "relative", "/absolute", "/ours"]))
     lines = batch.parameters(Resources(), tmp_path, None, "token", ["/ours"])["setup"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -52,3 +53,15 @@ def test_the_tuned_track_works_as_written(tiny_suite, tmp_path, monkeypatch):
         result = CliRunner().invoke(main, [*words, "--tracking", "none"])
         assert result.exit_code == 0, (line, result.output, result.stderr)
     assert (tmp_path / "equipoise-home" / "suites" / "tiny-tuned.json").exists()
+
+
+def test_a_cluster_is_handed_the_trials_that_tune_needs(tiny_suite, tmp_path, monkeypatch):
+    """`tune:SUITE` with a plug-in and a choice of arms: a trial for each value of their grids, and no other."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "half_life.py").write_text(blocks("python")[0])
+    Path("quick.yaml").write_text(yaml.safe_dump(tiny_suite))
+    words = ["plan", "tune:quick.yaml", "--plugin", "half_life.py", "--json"]
+    for chosen, wanted in (("aux_loss,half_life", 2), ("half_life", 1), (None, 3)):
+        result = CliRunner().invoke(main, [*words, *(["--strategies", chosen] if chosen else [])])
+        assert result.exit_code == 0, result.stderr
+        assert json.loads(result.stdout)["trials"] == 2 * 5 * wanted  # seeds and grids

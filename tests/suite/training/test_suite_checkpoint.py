@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from suite.training import checkpoint
+from suite.training import checkpoint, trainer
 
 
 def test_round_trip_and_the_one_before(tmp_path):
@@ -34,6 +35,32 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         checkpoint.save(tmp_path, {"step": 2})
     assert checkpoint.load_newest(tmp_path, print)["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("waited", "took", "wanted", "due"),
+    [
+        (61, 0.5, False, True),  # a minute after the last
+        (59, 0.5, False, False),
+        (11, 0.5, True, True),  # asked for: twenty times what the last took is enough
+        (9, 0.5, True, False),
+        (1199, 60, True, False),  # a minute to save: every twenty minutes at most
+        (1201, 60, False, True),
+    ],
+)
+def test_saving_never_takes_more_than_a_twentieth_of_the_time(monkeypatch, waited, took, wanted, due):
+    saved = []
+    training = SimpleNamespace(
+        rung=SimpleNamespace(steps=1000, checkpoint_every=100),
+        step=100 if wanted else 99,
+        save=lambda: saved.append(1),
+        _checkpointed=0,
+        _last_checkpoint=5000.0,
+        _save_seconds=took,
+    )
+    monkeypatch.setattr("time.monotonic", lambda: 5000.0 + waited)
+    trainer.Training._checkpoint_if_due(training)
+    assert bool(saved) == due
 
 
 def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
