@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def run_trial(
             folder.write_history([*attempts, attempt])
             training = Training(folder, cache, world, event)
             facts = provenance.collect(training.device.type, training.source.digest, attempt["started"])
+            attempt |= {"hardware": facts["hardware"]["label"], "git_revision": facts["git_revision"]}
             if "unit" in facts["hardware"]:
                 attempt["unit"] = facts["hardware"]["unit"]  # of this attempt: the next may be elsewhere
             label = backends.get(training.definition["config"]["backend"]).label()
@@ -69,6 +70,8 @@ def run_trial(
             attempt["from_step"] = training.resume()
             if attempts:
                 event({"event": "resumed", "key": folder.key, "message": _where(training.step, training.rung.steps)})
+                for line in _elsewhere(attempts[-1], attempt) if training.step else ():
+                    training.reporter.warn(line)
             folder.write_history([*attempts, attempt])
             training.reporter.write_status("running", step=training.step, steps=training.rung.steps)
             status = training.run(should_stop)
@@ -92,3 +95,10 @@ def run_trial(
 def _where(step: int, steps: int) -> str:
     """Where a trial goes on that was begun before."""
     return f"resumes from step {step:,} of {steps:,}" if step else "begins again: it had written no checkpoint"
+
+
+def _elsewhere(before: Mapping[str, Any], attempt: Mapping[str, Any]) -> Iterator[str]:
+    """What an attempt does not share with the one it goes on from; its numbers may then differ in the last bits."""
+    for name in ("hardware", "git_revision"):
+        if before.get(name) and before[name] != attempt[name]:
+            yield f"{name.replace('_', ' ')}: begun with {before[name]}, goes on with {attempt[name]}"

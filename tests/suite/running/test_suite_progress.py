@@ -36,6 +36,16 @@ def test_an_interrupted_trial_says_where_it_resumes(made, folder, home, capsys):
     assert json.loads(folder.record.read_text())["attempts"][1]["from_step"] == 5
 
 
+def test_a_trial_that_goes_on_elsewhere_says_so(made, folder, home, capsys):
+    steps = iter(range(100))
+    with pytest.raises(Interrupted):
+        run_trial(folder.path, home / "cache", should_stop=lambda: next(steps) == 4)
+    (begun,) = folder.history()
+    folder.write_history([begun | {"hardware": "CPU · Other · 8 cores"}])
+    run_trial(folder.path, home / "cache", PlainProgress(made).watch)
+    assert f"hardware: begun with CPU · Other · 8 cores, goes on with {begun['hardware']}" in capsys.readouterr().err
+
+
 def test_a_trial_killed_before_its_first_checkpoint_says_that_it_begins_again(made, folder, home, capsys):
     folder.write_history([{"started": "2026-01-01T00:00:00Z", "from_step": 0, "to_step": None, "ended_by": "killed"}])
     run_trial(folder.path, home / "cache", PlainProgress(made).watch)
