@@ -139,7 +139,11 @@ def simulated(cls: Any, experts: int, steps: int) -> dict[str, Any]:
 
 @click.group()
 def new() -> None:
-    """Start something of your own."""
+    """Start something of your own.
+
+    \b
+      equipoise new strategy half_life
+    """
 
 
 @new.command("strategy")

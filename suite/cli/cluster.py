@@ -166,7 +166,11 @@ def show_submissions(boards: list[str], submissions: list[Any], dry_run: bool, a
 @json_option
 @home_option
 def status(suite: str, watch: bool, every: float, as_json: bool, home: str | None) -> None:
-    """Every trial of SUITE: queued, running (step, loss, time left), done, failed (why), preempted."""
+    """Every trial of SUITE: queued, running (step, loss, time left), done, failed (why), preempted.
+
+    \b
+      equipoise status quick --watch
+    """
     from slurm.status import status as ask
 
     folder = resolve_home(home, write=False)
@@ -224,6 +228,9 @@ def cancel(suite: str, home: str | None) -> None:
     """Cancel SUITE's jobs, those of an earlier plan of it too. What runs writes a checkpoint first.
 
     `submit` again brings them back.
+
+    \b
+      equipoise cancel quick
     """
     from slurm import logs_of
     from slurm.submit import cancel as call_off
@@ -248,7 +255,11 @@ def cancel(suite: str, home: str | None) -> None:
 def resubmit(
     suite: str, failed: bool, profile_name: str, profile_settings: tuple[str, ...], as_json: bool, home: str | None
 ) -> None:
-    """Submit SUITE's ended but unfinished trials again; they go on from their checkpoints."""
+    """Submit SUITE's ended but unfinished trials again; they go on from their checkpoints.
+
+    \b
+      equipoise resubmit quick --failed --profile my-cluster.yaml
+    """
     from slurm import logs_of
     from slurm.submit import resubmit as again
 

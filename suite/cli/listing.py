@@ -149,6 +149,10 @@ def list_(kind: str | None, as_json: bool) -> None:
     """Strategies, tasks, rungs, suites, claims and backends, one line each.
 
     Costs of rungs are computed: float32 training state in memory, hours on one H200 at a quarter of its bf16 peak.
+
+    \b
+      equipoise list strategies
+      equipoise list suites
     """
     kinds = [kind] if kind else list(KINDS)
     rows = {name: ROWS[name]() for name in kinds}

@@ -233,7 +233,11 @@ def write_report(
 @click.argument("suites", nargs=-1)
 @home_option
 def sync(suites: tuple[str, ...], home: str | None) -> None:
-    """Send MLflow what it has not received: all suites under the home, or those named. Safe to repeat."""
+    """Send MLflow what it has not received: all suites under the home, or those named. Safe to repeat.
+
+    \b
+      equipoise sync quick
+    """
     from suite.running.tracking import Mirror, redacted
     from suite.storage.trial import TrialFolder
 

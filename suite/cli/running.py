@@ -24,10 +24,15 @@ MIRROR_PATIENCE = 60.0  # seconds to let MLflow catch up once the trials are don
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="TASK…")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: corpus.path=texts/.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value: corpus.megabytes=3.")
 @home_option
 def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None) -> None:
-    """Fetch, verify and tokenise the corpora of tasks, ahead of time (on a cluster: on the login node)."""
+    """Fetch, verify and tokenise the corpora of tasks, ahead of time (on a cluster: on the login node).
+
+    \b
+      equipoise prepare text-bench
+      equipoise prepare text-micro text-sparse-micro
+    """
     import tasks
     from suite.planning.config import overrides
 
@@ -48,6 +53,10 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
 
     `claims` lists every claim in the order in which `run claims` trains them: next comes the one that adds least to
     those before it, and what it says is left is what it adds.
+
+    \b
+      equipoise plan quick
+      equipoise plan standard --tasks text-small --seeds 6
     """
     from suite.planning import estimate
 

@@ -40,9 +40,15 @@ def spawn(*arguments, **kwargs):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
-def test_every_verb_teaches():
-    for verb in VERBS:
-        assert len(call(verb, "--help").output) > 150, verb
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_teaches_by_an_example_that_is_one(verb):
+    """Verbs of an example exist, and so do its options."""
+    shown = [line.split() for line in call(verb, "--help").output.splitlines() if line.startswith("    equipoise ")]
+    assert any(words[1] == verb for words in shown)
+    for words in shown:
+        names = [words[1], words[2]] if words[1] == "new" else [words[1]]
+        told = call(*names, "--help").output
+        assert all(option in told for option in words if option.startswith("--")), words
 
 
 @pytest.mark.parametrize("kind", ["strategies", "tasks", "rungs", "suites", "claims", "backends"])
