@@ -31,7 +31,10 @@ fi
 if ls | grep -xF "$died" >/dev/null && [ "$(cat "$job.revived" 2>/dev/null | wc -l)" -lt {restarts} ]; then
   rm -f "$job"_*_result.pkl
   echo "$died" >>"$job.revived"
-  scontrol requeue "$job"
+  for wait in 5 20 60 0; do  # a controller that is busy or restarting
+    scontrol requeue "$job" && break
+    sleep "$wait"
+  done
 fi
 exit "$code\""""
 

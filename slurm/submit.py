@@ -100,10 +100,11 @@ def submit(
             settings = batch.parameters(resources, logs, profile.array_parallelism, array.token, roots)
             try:
                 array.job_id = _hand_over(calls, resources, logs, settings)
-            except ValueError:  # SLURM may have the array nevertheless: sbatch stops waiting before the controller does
+            except ValueError as error:
+                # SLURM may have the array nevertheless: sbatch stops waiting before the controller does
                 with contextlib.suppress(ClusterError):  # no answer: the next submission looks for it
                     _drop_half_submitted(ledger, cluster)
-                raise
+                raise type(error)(f"{error}{_before(submitted, len(missing))}") from None
             ledger.save()
             submitted.append(Submission(array.job_id, described.elements, resources, described.script))
         return submitted
@@ -227,6 +228,14 @@ def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, sett
     except OSError as error:
         raise ValueError(f"logs: {logs} cannot be written to ({error.strerror})") from None
     return str(handles[0].job_id).split("_")[0]
+
+
+def _before(submitted: Sequence[Submission], wanted: int) -> str:
+    """What of a submission that was refused half-way stays."""
+    if not submitted:
+        return ""
+    trials = sum(len(one.keys) for one in submitted)
+    return f"; submitted before it: {trials} of {wanted} trials, jobs {', '.join(str(one.job_id) for one in submitted)}"
 
 
 def _hint(error: Exception, resources: Resources) -> str:

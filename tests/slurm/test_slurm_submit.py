@@ -34,6 +34,22 @@ def test_an_array_that_slurm_has_although_sbatch_gave_up_is_cancelled(campaign, 
     assert Ledger(campaign.logs).arrays == []
 
 
+def test_what_a_refusal_leaves_submitted_is_said(campaign, late, tmp_path, monkeypatch):
+    (tmp_path / "queue").touch()
+    answers = iter(["42"])
+
+    def hand_over(*_):
+        for job in answers:
+            return job
+        raise ClusterError("the cluster refused the job: MaxSubmitJobs")
+
+    monkeypatch.setattr(module, "_hand_over", hand_over)
+    campaign.overrides = {"max_array_size": 2}
+    with pytest.raises(ClusterError, match=r"MaxSubmitJobs; submitted before it: 2 of 3 trials, jobs 42$"):
+        campaign.submit(campaign.jobs("a", "b", "c"))
+    assert [array.job_id for array in Ledger(campaign.logs).arrays] == ["42"]
+
+
 def test_if_squeue_is_silent_too_the_next_submission_cancels_it(campaign, late, tmp_path, monkeypatch):
     (tmp_path / "silent").touch()
     with pytest.raises(ClusterError, match="Socket timed out"):
