@@ -63,7 +63,8 @@ def build(
     margins = {task: about.margin(task) for task in tasks}
     rows: list[dict[str, Any]] = []
     for task in described:
-        judged = _judge(manifest, records, summaries, compared, task["name"], about)
+        here = [arm for arm in compared if records.cell(arm, task["name"])]
+        judged = _judge(manifest, records, summaries, here, task["name"], about)
         planned = [arm for arm in ranked if records.cell(arm["arm"], task["name"])]
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in planned])
     shared, together = at_once(records), crowded(records)
@@ -92,7 +93,7 @@ def build(
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
-        "warnings": _warnings(manifest, records, rows, len(compared), about, shared),
+        "warnings": _warnings(manifest, records, rows, about, shared),
         "generated": generated,
     }
 
@@ -178,7 +179,6 @@ def _warnings(
     manifest: Mapping[str, Any],
     records: Records,
     rows: Sequence[dict[str, Any]],
-    arms: int,
     about: Tasks,
     shared: int,
 ) -> list[str]:
@@ -187,15 +187,22 @@ def _warnings(
         count = sum(outcome.status == status for outcome in records)
         if count:
             said.append(f"{count} of {len(records)} trials {words}.")
-    pairs = [entry["delta_loss"]["n"] for entry in rows if entry["delta_loss"]["verdict"] != "baseline"]
-    fewest = min(pairs, default=0)
+    pairs: dict[str, list[int]] = {}
+    for entry in rows:
+        if entry["delta_loss"]["verdict"] != "baseline":
+            pairs.setdefault(entry["task"], []).append(entry["delta_loss"]["n"])
+    fewest = min((min(counts) for counts in pairs.values()), default=0)
     if fewest < MIN_SEEDS:
         said.append(f"Indicative: rows with fewer than {MIN_SEEDS} paired seeds get no verdict.")
-    elif smallest_p(fewest, arms) >= ALPHA:
-        said.append(
-            f"With {fewest} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
-            f"(smallest p {smallest_p(fewest, arms):.3f}); verdicts rest on the t test."
+    else:
+        least, n, arms = max(
+            (smallest_p(min(counts), len(counts)), min(counts), len(counts)) for counts in pairs.values()
         )
+        if least >= ALPHA:
+            said.append(
+                f"With {n} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
+                f"(smallest p {least:.3f}); verdicts rest on the t test."
+            )
     narrow = [
         f"{entry['arm']} on {entry['task']}"
         for entry in rows

@@ -73,9 +73,10 @@ def _corpus(task: Mapping[str, Any]) -> str | None:
 
 
 def _sensitivity(manifest: Mapping[str, Any], records: Records, task: str, margin: float) -> dict[str, Any]:
-    compared = [arm for arm in ranked_arms(manifest) if arm["arm"] != manifest["baseline"]]
+    arms = [arm["arm"] for arm in ranked_arms(manifest) if arm["arm"] != manifest["baseline"]]
+    compared = [arm for arm in arms if records.cell(arm, task)]
     summaries = paired_many(
-        [paired_differences(records, arm["arm"], manifest["baseline"], task) for arm in compared], bootstrap=False
+        [paired_differences(records, arm, manifest["baseline"], task) for arm in compared], bootstrap=False
     )
     spread = sensitivity.spread([summary.sd for summary in summaries])
     found = sensitivity.gain(_ahead_of_the_twin(manifest, records, task))

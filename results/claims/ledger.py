@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from datetime import date
 from functools import cached_property
 from importlib.resources import files
@@ -60,6 +62,10 @@ class Arm(_Strict):
         return self.arm or self.strategy
 
 
+# What a claim is held to; a caveat may be added when its verdict is there, and says so.
+BINDING = ("statement", "said", "measure", "registered", "trials", "rule")
+
+
 class TaskLine(_Strict):
     """A line of `tasks:`, in the words of suites."""
 
@@ -105,7 +111,7 @@ class Claim(_Strict):
     supersedes: Supersedes | None = None
     trials: Trials | None = None
     rule: Rule | None = None
-    digest: str = ""  # of the file: what was written down before the trials ran
+    digest: str = ""  # of what was written down before the trials ran: `BINDING`
 
     @model_validator(mode="after")
     def _whole(self) -> Claim:
@@ -157,7 +163,7 @@ def load(path: Path) -> Claim:
     if not isinstance(data, dict):
         raise ValueError(f"{path}: expected a mapping with the keys {', '.join(Claim.model_fields)}")
     try:
-        claim = Claim.model_validate(data | {"digest": hashlib.sha256(text.encode()).hexdigest()})
+        claim = Claim.model_validate(data | {"digest": _digest(data)})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "the claim"
@@ -166,6 +172,11 @@ def load(path: Path) -> Claim:
     if claim.id != path.stem:
         raise ValueError(f"{path}: id: {claim.id!r}; expected the file's name, {path.stem!r}")
     return claim
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    bound = {key: data.get(key) for key in BINDING}
+    return hashlib.sha256(json.dumps(bound, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def load_all(folder: Path | None = None) -> list[Claim]:

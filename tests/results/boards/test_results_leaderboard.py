@@ -312,6 +312,30 @@ def test_an_arm_of_other_tasks_is_named_below_the_table_and_not_in_it(tmp_path):
     assert text.count(f"Not run on this task: {title}.") == boards_markdown([("b", board, None)]).count("Not run") == 1
 
 
+def test_a_tasks_words_do_not_depend_on_arms_that_are_not_run_on_it(tmp_path):
+    """Holm's family, power and the number of seeds are those of the arms there."""
+    _, manifest, trials = board_of(tmp_path, tasks=("mix-nano", "shift-nano"), seeds=6)
+    names = ("penalty", "bias", "table")
+    there = [t for t in manifest["trials"] if t["task"] == "mix-nano" or t["arm"] in names]
+    both = manifest | {"trials": there}
+    alone = manifest | {
+        "tasks": [task for task in manifest["tasks"] if task["name"] == "shift-nano"],
+        "arms": [arm for arm in manifest["arms"] if arm["arm"] in names],
+        "trials": [t for t in there if t["task"] == "shift-nano"],
+        "control": None,
+    }
+    joined, single = (build(each, collect(each, trials)) for each in (both, alone))
+    deltas = [{a: row["delta_loss"] for a, row in rows_of(b, "shift-nano").items()} for b in (joined, single)]
+    assert deltas[0] == deltas[1]
+    assert deltas[0]["bias"]["p_adjusted"] <= 2 * deltas[0]["bias"]["p_t"]
+    assert joined["tasks"][1]["sensitivity"] == single["tasks"][0]["sensitivity"]
+    assert joined["tasks"][1]["sensitivity"]["n"] == 6
+    assert [w for w in joined["warnings"] if "exact test" in w] == [
+        "With 6 seeds and 5 arms the exact test cannot reach 0.05 after Holm's adjustment (smallest p 0.156); "
+        "verdicts rest on the t test."
+    ]
+
+
 def test_what_was_registered_stands_on_the_board(tmp_path):
     board, manifest, trials = board_of(tmp_path, seeds=2)
     assert "Registered" not in leaderboard_markdown(board)

@@ -323,6 +323,23 @@ class TestLedger:
             assert claim.testable == (claim.why is None) == (claim.trials is not None)
             assert len(claim.digest) == 64
 
+    def test_a_verdict_is_of_what_is_registered_today(self):
+        """Statement, figures, measure, trials and rule; a caveat may come later."""
+        published = json.loads((Path(__file__).parents[3] / "results" / "published" / "claims.json").read_text())
+        assert {v["id"]: v["digest"] for v in published} == {claim.id: claim.digest for claim in self.LEDGER}
+
+    def test_a_caveat_leaves_the_digest_and_a_bound_does_not(self, tmp_path):
+        text = (Path(claims.__file__).parent / "ledger" / "smebu-overflow.yaml").read_text()
+        digests = []
+        for changed in (
+            text,
+            text.replace("Published step sizes", "Step sizes as published"),
+            text.replace("0.01}", "0.02}"),
+        ):
+            (tmp_path / "smebu-overflow.yaml").write_text(changed)
+            digests.append(claims.load_all(tmp_path)[0].digest)
+        assert digests[0] == digests[1] != digests[2]
+
     def test_no_figure_can_both_bear_out_and_contradict(self):
         grid = np.linspace(-5, 5, 10_001)
         for claim in self.LEDGER:
