@@ -31,6 +31,7 @@ def evaluates_purely(lab: Lab) -> None:
         for training in (True, False) if lab.cls.causal else (False,):
             for spec in list(lab.specs())[:2]:
                 _looks_back_only(lab, spec, progress, training)
+            _looks_back_from_everywhere(lab, progress, training)
         _decodes(lab, progress)
 
 
@@ -73,6 +74,23 @@ def _looks_back_only(lab: Lab, spec: LayerSpec, progress: float, training: bool)
     count, gate = routed(_mix(other, batch, start))
     if not same_routing((count_TE[start:], gate_TE[start:]), (count[start:], gate[start:])):
         raise Broken(f"in {mode}, a sequence is routed otherwise when another is replaced{_hint(training)}")
+
+
+def _looks_back_from_everywhere(lab: Lab, progress: float, training: bool) -> None:
+    """Change the ends of all sequences at once, from every place on: a faint look ahead moves few tokens' routing."""
+    batch, other = lab.batch(seed=5), lab.batch(seed=6, skew=-1.0)
+    place_T = torch.arange(len(batch.tokens_T)) % batch.length
+    whole = _table(lab.trained(progress=progress).train(training), batch)
+    for cut in range(1, batch.length):
+        late_T = place_T >= cut
+        hidden_TD = torch.where(late_T[:, None], other.hidden_TD, batch.hidden_TD)
+        changed = Batch(hidden_TD, torch.where(late_T, other.tokens_T, batch.tokens_T), batch.length)
+        part = _table(lab.trained(progress=progress).train(training), changed)
+        if not same_routing((whole[0][~late_T], whole[1][~late_T]), (part[0][~late_T], part[1][~late_T])):
+            mode = "training" if training else "eval()"
+            raise Broken(
+                f"in {mode}, earlier tokens are routed otherwise when later ones are replaced{_hint(training)}"
+            )
 
 
 def _hint(training: bool) -> str:

@@ -17,6 +17,7 @@ from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
 from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, Routing, Strategy, Waived
 from strategies.framework.interface import Score
+from strategies.framework.terms import TERMS
 from strategies.registry.configs import config_dict, make_config
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
@@ -64,12 +65,20 @@ def _check_facts(cls: type[Strategy]) -> None:
         value = getattr(cls, fact, None)
         if not isinstance(value, kind):
             names = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-            raise Broken(f"{fact}: {value!r} is not a class fact; expected {names}", "__init__")
+            comma = f": ({value!r},), with a comma" if kind is tuple and isinstance(value, str) else ""
+            raise Broken(f"{fact}: {value!r} is not a class fact; expected {names}{comma}", "__init__")
     for fact in ("name", "title"):
         if not getattr(cls, fact).strip():
             raise Broken(f"{fact}: empty; expected a name", "__init__")
     if not all(isinstance(name, str) for name in cls.auxiliary):
         raise Broken(f"auxiliary: {cls.auxiliary!r}; expected names of loss terms", "__init__")
+    taken = [name for name in cls.auxiliary if name in TERMS]
+    if taken:
+        raise Broken(f"auxiliary: {taken[0]!r} is a term that any rule can be given; expected another name", "__init__")
+    if cls.forward is not Strategy.forward:
+        raise Broken(
+            "forward: overridden; expected route, since forward adds the terms of the configuration", "forward"
+        )
     config = cls.Config
     if not dataclasses.is_dataclass(config) or not config.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         raise Broken("Config: not a frozen dataclass; its values are part of a trial's key", "__init__")
@@ -88,9 +97,8 @@ def _check_knob(cls: type[Strategy], knob: Knob) -> None:
     if len(set(knob.grid)) != GRID:
         raise Broken(f"knob.grid: {knob.grid}; expected {GRID} different values, as for every strategy", "__init__")
     for value in knob.grid:
-        make: Any = cls.Config
         try:
-            make(**{knob.parameter: value})
+            make_config(cls, {knob.parameter: value})
         except ValueError as error:
             raise Broken(f"knob.grid: {value} is refused by Config ({error})", "__init__") from error
 

@@ -125,6 +125,9 @@ def resumes_exactly(lab: Lab) -> None:
         apart = _apart(_probe(strategy, lab), _probe(resumed, lab))
         if apart:
             raise Broken(f"after loading its state_dict at progress {progress}, {apart}", "__init__")
+        beside = difference(_beside_the_state(strategy), _beside_the_state(resumed))
+        if beside:
+            raise Broken(f"state_dict does not hold all that it keeps: {beside}; register it as a buffer", "__init__")
         optimizers = [sgd(one) for one in (strategy, resumed)]
         for index, skew in enumerate(SKEWS):
             later = progress + (1 - progress) * (index + 1) / (len(SKEWS) + 1)
@@ -136,6 +139,16 @@ def resumes_exactly(lab: Lab) -> None:
             changed = difference(_outputs(step), _outputs(again)) or difference(snapshot(strategy), snapshot(resumed))
             if changed:
                 raise Broken(f"step {index + 1} after loading its state_dict is another step: {changed}", "__init__")
+
+
+def _beside_the_state(strategy: Strategy) -> dict[str, Any]:
+    """Numbers, words and tensors that are plain attributes of the strategy or of a module in it."""
+    return {
+        f"{path}.{name}" if path else name: value
+        for path, module in strategy.named_modules()
+        for name, value in vars(module).items()
+        if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str | Tensor)
+    }
 
 
 def _outputs(step: Step) -> dict[str, Tensor]:

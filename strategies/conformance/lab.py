@@ -101,7 +101,7 @@ class Lab:
 
     def build(self, spec: LayerSpec | None = None) -> Strategy:
         """A fresh instance in training mode."""
-        return self.cls(spec or self.spec(), self.config).train()
+        return self.cls(spec or self.spec(), self.config, {}).train()  # as the engine calls it
 
     def batch(self, sequences: int = 8, length: int = 16, *, seed: int = 0, skew: float = 1.0) -> Batch:
         """Seeded tokens and hidden states; `skew` is the size of the direction that all hidden states share."""

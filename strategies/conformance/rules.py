@@ -10,6 +10,7 @@ from strategies.conformance.gradients import gradients_go_where_declared, terms_
 from strategies.conformance.invariance import changes_once_per_step, is_rank_invariant, resumes_exactly
 from strategies.conformance.numerics import keeps_float32, survives_hostile_loads
 from strategies.conformance.rule import Rule
+from strategies.conformance.settings import heeds_its_settings
 from strategies.conformance.speed import is_fast
 
 RULES: list[Rule] = [
@@ -70,7 +71,7 @@ RULES: list[Rule] = [
         "resume",
         9,
         "A strategy loaded from its state_dict (with weights_only=True) takes exactly the next steps that the saved "
-        "one takes, buffers and phase included, also when the loads turn.",
+        "one takes, buffers and phase included, also when the loads turn, and keeps nothing beside it.",
         resumes_exactly,
     ),
     Rule(
@@ -111,5 +112,12 @@ RULES: list[Rule] = [
         15,
         "A routing step of 1,024 tokens takes less time than a feed-forward layer of the experts' size on them.",
         is_fast,
+    ),
+    Rule(
+        "settings",
+        16,
+        "It heeds what it is given: gates carry the layer's route_scale, parameters arrive, and the ends of its knob's "
+        "grid make another rule.",
+        heeds_its_settings,
     ),
 ]

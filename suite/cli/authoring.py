@@ -101,12 +101,15 @@ def show(answer: dict[str, Any], verbose: bool) -> None:
     mark, colour = MARKS["passed" if answer["passed"] else "failed"]
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     click.echo(f"{click.style(mark, fg=colour)} {click.style(answer['strategy'], bold=True)}: {said}")
+    first: dict[tuple[str, str | None], int] = {}  # a failure → the first rule that met it
     for rule in answer["rules"] if verbose or not answer["passed"] else ():
         mark, colour = MARKS[rule["status"]]
         click.echo(f"  {click.style(mark, fg=colour)} {rule['number']:2d} {rule['rule']}")
+        met = first.setdefault((rule["message"], rule["where"]), rule["number"])
         if rule["message"]:
             where = f"  ({rule['where']})" if rule["where"] else ""
-            click.echo(f"       {rule['status']}: {rule['message']}{where}")
+            same = rule["status"] == "failed" and met != rule["number"]
+            click.echo(f"       {rule['status']}: {f'as in {met}' if same else rule['message'] + where}")
     if answer.get("submission"):
         click.echo(f"  its results can't be handed in (docs/submissions.md): {answer['submission']}")
     for drift, result in answer.get("simulation", {}).items():

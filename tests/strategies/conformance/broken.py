@@ -344,7 +344,7 @@ class NormalisesSingleGate(SoundTopK):
     def route(self, hidden_TD, tokens_T, context):
         routing = super().route(hidden_TD, tokens_T, context)
         gates_TK = routing.gate_A.view(-1, self.spec.top_k)
-        routing.gate_A = (gates_TK / gates_TK.sum(-1, keepdim=True)).reshape(-1)
+        routing.gate_A = self.spec.route_scale * (gates_TK / gates_TK.sum(-1, keepdim=True)).reshape(-1)
         return routing
 
 
@@ -518,3 +518,82 @@ class LoopsOverTokens(Sound):
     def select(self, scores_TE):
         selection_TE = super().select(scores_TE)
         return torch.stack([torch.stack([score + 0.0 for score in scores_E]) for scores_E in selection_TE])
+
+
+@caught_by("eval")
+class LooksAheadFaintly(SoundTopK):
+    """A tenth of the next token's scores: few tokens are routed otherwise for it."""
+
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        ahead_TE = routing.scores_TE.roll(-1, 0).detach().nan_to_num(0)
+        experts_TK = choose((routing.scores_TE + 0.1 * ahead_TE).detach(), self.spec.top_k)
+        return Routing.top_k(
+            experts_TK, gates(routing.scores_TE, experts_TK, self.spec), routing.logits_TE, routing.scores_TE
+        )
+
+
+@caught_by("resume")
+class CountsBesideItsState(Sound):
+    """Steps counted in an attribute, and something done at the fiftieth."""
+
+    seen = 0
+
+    def step(self, violation_E):
+        self.seen += 1
+        return super().step(violation_E) * (0.5 if self.seen > 50 else 1.0)
+
+
+@caught_by("settings")
+class IgnoresTheScale(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.gate_A = routing.gate_A / self.spec.route_scale
+        return routing
+
+
+@caught_by("settings")
+class DropsItsParameters(Sound):
+    knob = Knob("rate", (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, None, terms)
+
+
+@caught_by("settings")
+class IgnoresItsKnob(Sound):
+    knob = Knob("rate", (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+
+    def step(self, violation_E):
+        return 1e-2 * violation_E.sign()
+
+
+@caught_by("constructs")
+class TakesNoTerms(Sound):
+    def __init__(self, spec, config=None):
+        super().__init__(spec, config)
+
+
+@caught_by("constructs")
+class NamesAConfiguredTerm(Sound):
+    auxiliary = ("z_loss",)
+
+
+@caught_by("constructs")
+class ForgetsAComma(Sound):
+    auxiliary = "capacity"
+
+
+@caught_by("constructs")
+class TakesTheTermsPlace(Sound):
+    def forward(self, hidden_TD, tokens_T, context):
+        return self.route(hidden_TD, tokens_T, context)
+
+
+@caught_by("constructs")
+class GridOfAnotherKind(Sound):
+    knob = Knob("fast", (0.0, 1.0, 2.0, 3.0, 4.0))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Sound.Config):
+        fast: bool = False
