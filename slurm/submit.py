@@ -89,7 +89,7 @@ def submit(
             return []
         limit = max(1, int(setting("MaxArraySize") or _DEFAULT_ARRAY_SIZE))
         told = _write_payload(text, logs)
-        submitted = []
+        submitted: list[Submission] = []
         for array, resources in _arrays(missing, profile, min(limit, profile.max_array_size or limit)):
             described = _described(array, resources, profile, logs, roots)
             array.cluster, array.submitted, array.owner = cluster, now(), owner

@@ -125,6 +125,8 @@ def resumes_exactly(lab: Lab) -> None:
         apart = _apart(_probe(strategy, lab), _probe(resumed, lab))
         if apart:
             raise Broken(f"after loading its state_dict at progress {progress}, {apart}", "__init__")
+        for one in (strategy, resumed):
+            one.schedule(progress)  # what follows from the phase comes back with it
         beside = difference(_beside_the_state(strategy), _beside_the_state(resumed))
         if beside:
             raise Broken(f"state_dict does not hold all that it keeps: {beside}; register it as a buffer", "__init__")

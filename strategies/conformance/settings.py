@@ -32,11 +32,11 @@ def heeds_its_settings(lab: Lab) -> None:
     knob = lab.cls.knob
     if knob is None:
         return
-    ends = [Lab(lab.cls, make_config(lab.cls, {knob.parameter: value})) for value in (min(knob.grid), max(knob.grid))]
-    for end in ends:
+    low, high = (Lab(lab.cls, make_config(lab.cls, {knob.parameter: end(knob.grid)})) for end in (min, max))
+    for end in (low, high):
         if end.build().config != end.config:
             raise Broken("Config does not arrive in self.config; pass config on to super().__init__", "__init__")
-    if all(_same(*ends, progress) for progress in PHASES):
+    if all(_same(low, high, progress) for progress in PHASES):
         raise Broken(
             f"knob: {knob.parameter} = {min(knob.grid):g} and {max(knob.grid):g} leave the same state, routing and "
             "losses: tuning it would compare equal trials",
