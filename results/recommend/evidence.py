@@ -162,8 +162,9 @@ class Cell:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The rows that are strategies: all but the dense twin."""
-        return [row for row in self._all if row.arm != self.board.manifest.get("twin") and row.routes]
+        """The rows that are strategies: not the dense twin, nor a rule with changed values, which has another name."""
+        own = (row for row in self._all if row.arm == row.content["strategy"])
+        return [row for row in own if row.arm != self.board.manifest.get("twin") and row.routes]
 
     @property
     def not_run(self) -> list[Mapping[str, Any]]:
