@@ -203,3 +203,29 @@ def test_no_change_of_the_table_touches_more_than_three_places():
     rows = [line.split("|") for line in page.partition("## To change X")[2].splitlines() if line.startswith("| ")][2:]
     assert len(rows) >= 12
     assert all(1 <= len(re.findall(r"`[\w]+/", row[2])) <= 3 for row in rows)
+
+
+def test_the_page_on_strategies_has_every_one_with_its_knob():
+    """docs/strategies.md, "Those that come with it": names, what each was published with, the knob and its grid."""
+    from strategies.registry import available
+
+    said = {}
+    for line in (ROOT / "docs" / "strategies.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and re.fullmatch(r"`\w+`", cells[0]):
+            said[cells[0].strip("`")] = cells[1:]
+    assert said.keys() == available().keys()
+    for name, cls in available().items():
+        words, scores, knob = said[name]
+        assert ("not causal in training" in words) == (not cls.causal), name
+        assert ("experts per token vary" in words) == cls.variable_k, name
+        if cls.published.score:
+            assert scores.startswith(cls.published.score), name
+        if cls.published.normalize_gates is not None:
+            assert ("add up to one" if cls.published.normalize_gates else "scores as they are") in scores, name
+        if cls.knob is None:
+            assert knob == "–", name
+        else:
+            default = getattr(cls.Config(), cls.knob.parameter)
+            grid = ", ".join(f"{value:g}" for value in cls.knob.grid)
+            assert knob == f"`{cls.knob.parameter}` {default:g}: {grid}", name

@@ -69,6 +69,19 @@ def test_the_dense_twin_is_no_strategy(tmp_path):
     assert "twin" not in " ".join(rows_behind([given]))
 
 
+def test_a_rule_with_changed_values_answers_for_nobody(tmp_path):
+    """An arm of another name is a question of its board, and no strategy as its track has it."""
+    levels = LEVELS | {"good-other": 0.5}
+    rows = [row(arm, "text-bench", losses(level, 8, 10 * number)) for number, (arm, level) in enumerate(levels.items())]
+    assert "good-other" in " ".join(
+        rows_behind([answers(loaded(tmp_path / "a", board(levels=levels, rows=rows)), "loss")])
+    )
+    rows = [one | {"strategy": one["arm"].removesuffix("-other")} for one in rows]
+    assert "other" not in " ".join(
+        rows_behind([answers(loaded(tmp_path / "b", board(levels=levels, rows=rows)), "loss")])
+    )
+
+
 def test_causal_and_without_a_knob_leave_others_out_and_say_so(tmp_path):
     boards = loaded(tmp_path, board())
     causal = answers(boards, "causal")["evidence"][0]
