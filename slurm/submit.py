@@ -104,7 +104,9 @@ def submit(
                 # SLURM may have the array nevertheless: sbatch stops waiting before the controller does
                 with contextlib.suppress(ClusterError):  # no answer: the next submission looks for it
                     _drop_half_submitted(ledger, cluster)
-                raise type(error)(f"{error}{_before(submitted, len(missing))}") from None
+                if not submitted:
+                    raise
+                raise ClusterError(f"{error}{_before(submitted, len(missing))}") from None
             ledger.save()
             submitted.append(Submission(array.job_id, described.elements, resources, described.script))
         return submitted
@@ -232,8 +234,6 @@ def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, sett
 
 def _before(submitted: Sequence[Submission], wanted: int) -> str:
     """What of a submission that was refused half-way stays."""
-    if not submitted:
-        return ""
     trials = sum(len(one.keys) for one in submitted)
     return f"; submitted before it: {trials} of {wanted} trials, jobs {', '.join(str(one.job_id) for one in submitted)}"
 

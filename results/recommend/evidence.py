@@ -171,7 +171,8 @@ class Cell:
         """The board's arms, as its manifest has them, that have not a finished seed on this task."""
         absent = {arm["arm"] for arm in self.task.get("not_run") or []}
         absent |= {row.arm for row in self._all if not row.losses and not row.content["diverged"]}
-        return [arm for arm in self.board.manifest["arms"] if arm["arm"] in absent - {self.board.manifest.get("twin")}]
+        own = (arm for arm in self.board.manifest["arms"] if arm.get("strategy", arm["arm"]) == arm["arm"])
+        return [arm for arm in own if arm["arm"] in absent - {self.board.manifest.get("twin")}]
 
     @property
     def twin(self) -> Row | None:

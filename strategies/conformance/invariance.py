@@ -129,7 +129,11 @@ def resumes_exactly(lab: Lab) -> None:
             one.schedule(progress)  # what follows from the phase comes back with it
         beside = difference(_beside_the_state(strategy), _beside_the_state(resumed))
         if beside:
-            raise Broken(f"state_dict does not hold all that it keeps: {beside}; register it as a buffer", "__init__")
+            raise Broken(
+                f"state_dict does not hold all that it keeps: {beside}; register it as a buffer, or begin its "
+                "name with _ if nothing goes by it",
+                "__init__",
+            )
         optimizers = [sgd(one) for one in (strategy, resumed)]
         for index, skew in enumerate(SKEWS):
             later = progress + (1 - progress) * (index + 1) / (len(SKEWS) + 1)

@@ -228,8 +228,10 @@ def difference(a: Mapping[str, Any], b: Mapping[str, Any], tolerance: float = 0.
         return f"{sorted(a.keys() ^ b.keys())[0]} is in one state only"
     for name, first in a.items():
         second = b[name]
+        if isinstance(first, Tensor) != isinstance(second, Tensor):
+            return f"{name} is a {type(first).__name__} and a {type(second).__name__}"
         if not isinstance(first, Tensor):
-            if first != second:
+            if first != second and not (first != first and second != second):  # two NaNs are the same
                 return f"{name} is {first} and {second}"
         elif first.shape != second.shape or first.dtype != second.dtype:
             return f"{name} is {first.dtype} {list(first.shape)} and {second.dtype} {list(second.shape)}"

@@ -71,7 +71,7 @@ RULES: list[Rule] = [
         "resume",
         9,
         "A strategy loaded from its state_dict (with weights_only=True) takes exactly the next steps that the saved "
-        "one takes, buffers and phase included, also when the loads turn, and keeps nothing beside it.",
+        "one takes, buffers and phase included, also when the loads turn, and keeps no numbers or tensors beside it.",
         resumes_exactly,
     ),
     Rule(
@@ -116,8 +116,8 @@ RULES: list[Rule] = [
     Rule(
         "settings",
         16,
-        "It heeds what it is given: gates carry the layer's route_scale, parameters arrive, and the ends of its knob's "
-        "grid make another rule.",
+        "It heeds what it is given: gates carry the layer's route_scale, the value of its knob arrives, and the ends "
+        "of its grid make a difference.",
         heeds_its_settings,
     ),
 ]

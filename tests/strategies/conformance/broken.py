@@ -560,8 +560,10 @@ class DropsItsParameters(Sound):
         super().__init__(spec, None, terms)
 
 
-@caught_by("settings")
 class IgnoresItsKnob(Sound):
+    """No failure, since a knob may act late: said among what is waived."""
+
+    name = title = "ignores_its_knob"
     knob = Knob("rate", (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
 
     def step(self, violation_E):

@@ -81,6 +81,29 @@ def test_waived_rules_say_why():
     }
 
 
+def test_a_knob_without_effect_is_said_and_is_no_failure():
+    (outcome,) = check(broken.IgnoresItsKnob, rules=["settings"])
+    assert outcome.status == "waived"
+    assert outcome.message.startswith("rate = 0.0001 and 1 make no difference in a few steps")
+
+
+def test_what_is_kept_to_look_at_begins_with_an_underscore():
+    class Looks(broken.Sound):
+        last = float("nan")
+
+        def step(self, violation_E):
+            self._seen = violation_E
+            return super().step(violation_E)
+
+    class Keeps(Looks):
+        def step(self, violation_E):
+            self.last = violation_E
+            return super().step(violation_E)
+
+    assert failures(check(Looks, rules=["resume"])) == []
+    assert "last is in one state only" in failures(check(Keeps, rules=["resume"]))[0]
+
+
 class Biased(broken.Sound):
     """A bias that keeps its promise, and a term of another purpose, which drives the scores if nothing else does."""
 
