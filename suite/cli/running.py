@@ -56,7 +56,7 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
 
     \b
       equipoise plan quick
-      equipoise plan standard --tasks text-small --seeds 6
+      equipoise plan standard --tasks fineweb-small --seeds 6
     """
     from suite.planning import estimate
 

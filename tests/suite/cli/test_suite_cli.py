@@ -49,6 +49,9 @@ def test_every_verb_teaches_by_an_example_that_is_one(verb):
         names = [words[1], words[2]] if words[1] == "new" else [words[1]]
         told = call(*names, "--help").output
         assert all(option in told for option in words if option.startswith("--")), words
+        if "--tasks" in words:
+            asked = words[words.index("--tasks") + 1].split(",")
+            assert set(asked) <= {entry.task for entry in load(words[2]).tasks}, words
 
 
 @pytest.mark.parametrize("kind", ["strategies", "tasks", "rungs", "suites", "claims", "backends"])
