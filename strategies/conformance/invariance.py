@@ -16,7 +16,6 @@ from strategies.conformance.lab import (
     PHASES,
     Batch,
     Lab,
-    Step,
     buffers,
     dense,
     difference,
@@ -142,7 +141,7 @@ def resumes_exactly(lab: Lab) -> None:
                 take_step(one.train(), batches, later, optimizer)
                 for one, optimizer in zip((strategy, resumed), optimizers, strict=True)
             )
-            changed = difference(_outputs(step), _outputs(again)) or difference(snapshot(strategy), snapshot(resumed))
+            changed = difference(step.outputs, again.outputs) or difference(snapshot(strategy), snapshot(resumed))
             if changed:
                 raise Broken(f"step {index + 1} after loading its state_dict is another step: {changed}", "__init__")
 
@@ -155,11 +154,6 @@ def _beside_the_state(strategy: Strategy) -> dict[str, Any]:
         for name, value in vars(module).items()
         if not name.startswith("_") and name != "training" and isinstance(value, bool | int | float | str | Tensor)
     }
-
-
-def _outputs(step: Step) -> dict[str, Tensor]:
-    losses = {f"the term {name}": value.detach() for name, value in step.routings[-1].losses.items()}
-    return {"the load": step.load_E, **losses}
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:

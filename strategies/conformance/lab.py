@@ -54,6 +54,12 @@ class Step:
     load_E: Tensor  # of the whole global batch
     pooled: dict[str, Tensor]
 
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        """What can be seen of it: the load, and the auxiliary terms of the last micro-batch."""
+        losses = {f"the term {name}": value.detach() for name, value in self.routings[-1].losses.items()}
+        return {"the load": self.load_E, **losses}
+
 
 @dataclass
 class Lab:

@@ -73,8 +73,7 @@ def _driven(lab: Lab, progress: float) -> tuple[dict[str, Any], tuple[Tensor, Te
     strategy = lab.trained(progress=progress)
     batch = lab.batch(seed=9)
     step = take_step(strategy, [batch], progress)
-    losses = {f"the term {name}": value.detach() for name, value in step.routings[-1].losses.items()}
     table = dense(route(strategy.eval(), batch), len(batch.tokens_T), experts_of(strategy))
     knob = lab.cls.knob.parameter if lab.cls.knob else None  # kept as a buffer, it says nothing of what it does
     state = {name: value for name, value in snapshot(strategy).items() if name != knob}
-    return {"the load": step.load_E, **losses, **state}, table
+    return {**step.outputs, **state}, table
