@@ -191,18 +191,20 @@ def _warnings(
     for entry in rows:
         if entry["delta_loss"]["verdict"] != "baseline":
             pairs.setdefault(entry["task"], []).append(entry["delta_loss"]["n"])
-    fewest = min((min(counts) for counts in pairs.values()), default=0)
-    if fewest < MIN_SEEDS:
-        said.append(f"Indicative: rows with fewer than {MIN_SEEDS} paired seeds get no verdict.")
-    else:
-        least, n, arms = max(
-            (smallest_p(min(counts), len(counts)), min(counts), len(counts)) for counts in pairs.values()
+    few = [task for task, counts in pairs.items() if min(counts) < MIN_SEEDS]
+    if few or not pairs:
+        where = "" if len(few) == len(pairs) else f" on {', '.join(few)}"
+        said.append(f"Indicative: rows with fewer than {MIN_SEEDS} paired seeds get no verdict{where}.")
+    beyond: dict[tuple[int, int], list[str]] = {}
+    for task, counts in pairs.items():
+        if task not in few and smallest_p(min(counts), len(counts)) >= ALPHA:
+            beyond.setdefault((min(counts), len(counts)), []).append(task)
+    for (n, arms), names in beyond.items():
+        where = "" if len(names) == len(pairs) else f" on {', '.join(names)}"
+        said.append(
+            f"With {n} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
+            f"(smallest p {smallest_p(n, arms):.3f}); verdicts{where} rest on the t test."
         )
-        if least >= ALPHA:
-            said.append(
-                f"With {n} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
-                f"(smallest p {least:.3f}); verdicts rest on the t test."
-            )
     narrow = [
         f"{entry['arm']} on {entry['task']}"
         for entry in rows
