@@ -58,6 +58,12 @@ class Recommendation:
         return [[linked(words) for words in line] for line in glance.grid(self.answers, link)]
 
     @property
+    def measured(self) -> list[list[Markup]]:
+        """What the table rests on, for the same page."""
+        link, linked = self._links()
+        return [[linked(words) for words in line] for line in glance.measured(self.answers, link)]
+
+    @property
     def in_full(self) -> list[tuple[str, Markup]]:
         """Which answer, and all of it, for the same page."""
         link, linked = self._links()

@@ -7,11 +7,12 @@ says that something is missing carries the boards and tasks it was missed on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from results.recommend.confidence import Standing, behind, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
-from results.recommend.needs import NEEDS, Need
+from results.recommend.needs import NEEDS, TABLES, Need
 from results.statistics.power import MIN_SEEDS
 from results.statistics.tuning import BALANCED_BELOW
 
@@ -33,7 +34,8 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
 
     Returns:
         `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
-        at equal size those of the project before those handed in, and those that compare most before the others;
+        at equal size those of the project before those handed in, and those that compare most before the others; a
+        cell of which another has all trials is not told again, but named under that one's `same_trials`;
         `blunt`: the same of cells on which experts gain too little to go by, and `why` each does not count;
         `missing`: [{words, where}], what was looked for and not found.
     """
@@ -42,7 +44,9 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     kinds: dict[tuple[Any, str], set[Any]] = {}
     for cell in asked:
         kinds.setdefault((cell.board.content["suite"], cell.name), set()).add(cell.board.content.get("hardware"))
-    evidence, blunt, missing = [], [], []
+    evidence: list[Answer] = []
+    blunt, missing = [], []
+    shown: list[tuple[Cell, Answer]] = []
     for cell in asked:
         why = unfit(cell, need)
         if why:
@@ -52,10 +56,15 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
                 found |= {"why": why, "kinds_of_hardware": len(kinds[cell.board.content["suite"], cell.name])}
                 blunt.append(found)
             continue
+        fuller = next((found for other, found in shown if _within(cell, other, need)), None)
+        if fuller is not None:
+            fuller["same_trials"].append(cell.board.folder)
+            continue
         found = weighed(cell, need)
         found["kinds_of_hardware"] = len(kinds[cell.board.content["suite"], cell.name])
         if found["set"]:
             evidence.append(found)
+            shown.append((cell, found))
         else:
             words = f"{cell.name} on {cell.board.folder} has no two strategies with {MIN_SEEDS} seeds to compare"
             missing.append({"words": words, "where": [cell.key]})
@@ -69,6 +78,13 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
         "blunt": [found for found in blunt if found["set"]],
         "missing": missing,
     }
+
+
+def _within(cell: Cell, other: Cell, need: Need) -> bool:
+    """Whether every finished trial of a cell stands on another as well: then it is no second measurement."""
+    theirs = {row.arm: row.losses for row in other.rows}
+    own = [row for row in cell.rows if need.allows(row, cell.board.track)]
+    return cell.name == other.name and all(row.losses.items() <= theirs.get(row.arm, {}).items() for row in own)
 
 
 def _handed_in(board: Board) -> bool:
@@ -98,15 +114,15 @@ def nothing(need: Need, track: str, superseded: Sequence[Board]) -> str:
 
 
 def weighed(cell: Cell, need: Need) -> Answer:
-    """One cell's strategies, those not shown to be worse than the best first."""
-    allowed = [row for row in cell.rows if need.allows(row, cell.board.track)]
+    """One cell's strategies, those not shown to be worse than the best first; under `learned` the same among routers
+    that go on learning.
+    """
+    allowed, losses, entries = _standings(cell, need)
     by_arm = {row.arm: row for row in allowed}
-    losses = {row.arm: row.losses if need.devices == 1 else cell.losses_at(row, need.devices) for row in allowed}
-    diverged = [row.arm for row in allowed if row.content["diverged"]]
-    standings = confidence_set(losses, diverged)
-    entries = {word: [_entry(s, by_arm) for s in standings if s.word == word] for word in _WORDS}
+    _, _, learned = _standings(cell, replace(need, learned=True))
     return {
         "board": cell.board.folder,
+        "same_trials": [],
         "task": cell.name,
         "title": str(cell.task.get("title") or cell.name),
         "recipe": cell.recipe or None,
@@ -114,6 +130,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "top_k": cell.task.get("top_k"),
         "hardware": cell.board.content.get("hardware"),
         "parameters": cell.size[0],
+        "active": int((cell.task.get("parameters") or {}).get("active") or 0),
         "tokens": cell.size[1],
         "margin": cell.margin,
         "blunt": cell.sensitivity != "fit",
@@ -124,6 +141,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "behind": entries["behind"],
         "diverged": entries["diverged"],
         "too_few": entries["too few seeds"],
+        "learned": {"set": learned["in the set"], "behind": learned["behind"]},
         "absent": [
             {"arm": arm["arm"], "title": arm["title"]}
             for arm in cell.not_run
@@ -135,6 +153,15 @@ def weighed(cell: Cell, need: Need) -> Answer:
             if row not in allowed
         ],
     }
+
+
+def _standings(cell: Cell, need: Need) -> tuple[list[Row], dict[str, dict[int, float]], dict[str, list[Answer]]]:
+    """The rows that may be the answer, their losses by arm and seed, and what became of each, by word."""
+    allowed = [row for row in cell.rows if need.allows(row, cell.board.track)]
+    by_arm = {row.arm: row for row in allowed}
+    losses = {row.arm: row.losses if need.devices == 1 else cell.losses_at(row, need.devices) for row in allowed}
+    standings = confidence_set(losses, [row.arm for row in allowed if row.content["diverged"]])
+    return allowed, losses, {word: [_entry(s, by_arm) for s in standings if s.word == word] for word in _WORDS}
 
 
 _WORDS = ("in the set", "behind", "diverged", "too few seeds")
@@ -166,6 +193,7 @@ def _entry(standing: Standing, rows: dict[str, Row]) -> Answer:
         "against": rows[standing.against].key if standing.against else None,
         "worse_than": rows[standing.worse_than].key if standing.worse_than else None,
         "max_vio": row.max_vio,
+        "setting": row.setting,
         "marks": marks(row),
     }
 
@@ -181,9 +209,11 @@ def _why_out(row: Row, need: Need) -> str:
         return "not causal in training"
     if need.knobless and row.knob is not None:
         return f"has a knob, {row.knob['parameter']}"
+    if need.learned and row.content["strategy"] in TABLES:
+        return "routes by a table of tokens"
     if row.max_vio is None:
         return "its MaxVio is not known"
-    return f"MaxVio {row.max_vio:.2f}, not under {BALANCED_BELOW:g}"
+    return f"MaxVio of late batches {row.max_vio:.2f}, not under {BALANCED_BELOW:g}"
 
 
 def rows_behind(answers: Iterable[Answer]) -> list[str]:

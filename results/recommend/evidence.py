@@ -59,6 +59,13 @@ class Row:
         return self.content.get("max_vio_batch")
 
     @property
+    def setting(self) -> Json | None:
+        """Its knob's parameter and the value it ran with; None without a knob."""
+        parameter = self.knob["parameter"] if self.knob else None
+        config = self.content.get("config") or {}
+        return {parameter: config[parameter]} if parameter in config else None
+
+    @property
     def routes(self) -> bool:
         """Whether tokens are sent anywhere by a rule: not so in the dense twin, whose load cannot but be even."""
         return bool(self.content["max_vio_global"] or self.max_vio)

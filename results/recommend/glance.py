@@ -1,8 +1,12 @@
-"""Answers at a glance: the table of needs and tracks, and how to read it. `wording` has them in full."""
+"""Answers at a glance: a table of who has the lowest loss, what a learned router costs, and what that was measured on.
+
+`wording` has all answers in full.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from results.recommend.rankings import DIMENSIONS
@@ -11,10 +15,7 @@ from results.recommend.wording import (
     NONE,
     TRACK_WORDS,
     Link,
-    as_above,
     beaten,
-    beaten_elsewhere,
-    first_named,
     leads,
     markdown_link,
     named,
@@ -25,132 +26,189 @@ from results.recommend.wording import (
 
 Answer = Mapping[str, Any]
 
-MOST_MISSED = 3  # of those not compared; more are counted
+HEAD = ["You need", "Lowest loss", "Of learned routers", "These behind by", "Measured on"]
+MEASURED = ["Measured on", "Experts", "Active parameters (all)", "Tokens", "Tokens per active parameter", "Seeds"]
+FEW = 5  # strategies; where fewer were compared, the table says how many
+LONGER = 4.0  # times as many tokens per active parameter, from which on a place is called trained for longer
 
-GLANCE = (
-    "As published: every rule with its source's values; balanced: its knob where its loss is lowest among values that "
-    "keep MaxVio under 1, and no rule that is over it on the board. Cells rest on different models, in brackets. Named "
-    "first: every strategy not shown to be worse than some other. Next: the closest of the rest, and how far behind in "
-    "nats/token. Strategies not named are further behind, or not what is asked for. Times on several devices are "
-    "simulated from recorded loads; extrapolated: from more, or fewer, tokens than any run had."
+READING = (
+    "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
+    "the mean late in training. Learned routers: all but hash and StableMoE, which end as fixed tables of tokens. "
+    "Behind: nats/token; †: less than the board's margin, no reason to choose by. Values are the sources' own, but for "
+    "tuned, balanced: there each knob has the value with the lowest loss among those that keep MaxVio under 1, and "
+    "only rules that are so balanced on the board take part. All can be used by a decoder as they were trained."
+)
+SIMULATED = (
+    "Times on several devices are simulated from recorded loads; extrapolated: beyond what any run was trained for."
 )
 
 
 def as_markdown(answers: Sequence[Answer], folder: str) -> list[str]:
-    """The answers as a table, a need a line, and how to read it.
+    """The answers as a table, what they were measured on as another, and how to read both.
 
     Args:
         folder: the way to the published boards, "" or ending in a slash.
     """
-    lines = ["| " + " | ".join(line) + " |" for line in grid(answers, markdown_link(folder))]
-    lines.insert(1, "|" + " --- |" * len(grid(answers)[0]))
-    return [*(line for words in lead(answers) for line in (words, "")), *lines, "", below(answers)]
+    link = markdown_link(folder)
+    tables = [grid(answers, link), measured(answers, link)]
+    parts = [[words] for words in lead(answers)]
+    parts += [_as_table(tables[0]), [below(answers)]] + ([_as_table(tables[1])] if len(tables[1]) > 1 else [])
+    return [line for i, part in enumerate(parts) for line in ([""] * bool(i) + part)]
+
+
+def _as_table(lines: Sequence[Sequence[str]]) -> list[str]:
+    head, *rest = ("| " + " | ".join(line) + " |" for line in lines)
+    return [head, "|" + " --- |" * len(lines[0]), *rest]
+
+
+def as_text(answers: Sequence[Answer]) -> str:
+    """The same for a terminal."""
+    lines = [*lead(answers), ""]
+    for label, first, learned, behind, place in grid(answers)[1:]:
+        lines += [label + (f" ({place})" if place else ""), f"    {first}"]
+        lines += [f"    of learned routers{f', {behind} behind' if behind else ''}: {learned}"] if learned else []
+    return "\n".join([*lines, "", below(answers)]).lstrip("\n")
 
 
 def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
-    """A line per need and a column per track, under a head."""
-    tracks = list(dict.fromkeys(answer["track"] for answer in answers))
-    head = ["You need", *(upper(TRACK_WORDS[track]) for track in tracks)]
-    lines: dict[str, list[str]] = {}
-    for i, answer in enumerate(answers):
-        line = lines.setdefault(answer["need"], [upper(answer["question"])])
-        line.append(as_above(headline, answer, link, answers[:i]))
-    return [head, *lines.values()]
+    """A line per need, place and track, under a head; one that says so for a need without evidence."""
+    lines = [HEAD]
+    for _, group in groupby(answers, key=lambda answer: answer["need"]):
+        of_need = list(group)
+        question, shown = upper(of_need[0]["question"]), list(_shown(of_need))
+        if not shown:
+            lines.append([question, _nothing(of_need[0], link), "", "", ""])
+        for track, found in shown:
+            words = question if found is shown[0][1] else _unlike(found, shown[0][1], track)
+            lines.append([words, *_cells(found, track, link)])
+    return lines
 
 
-def headline(answer: Answer, link: Link = plain) -> str:
-    """The answer at a glance: who is named first, who is the nearest of those behind, on which task; then, without
-    figures, what a reader who goes by it has to know. `brief` has them.
-    """
-    if not answer["evidence"]:
-        blunt = answer["blunt"][:1]
-        return NONE + "".join(f": {found['task']} is too blunt; there {leads(found, link)}" for found in blunt) + "."
-    found = answer["evidence"][0]
-    first = [first_named(found, link)]
-    for entry in found["behind"][:1]:
-        beyond = " (extrapolated)" * (entry["title"] in found["extrapolated"])
-        first += [f"next {link(named(entry), entry['row'])}, +{entry['mean']:.3f}{beyond}"]
-    recipe = f", {found['recipe']}" if found["recipe"] else ""
-    said = ["; ".join(first) + f" ({found['task']}{recipe}{', blunt' * found['blunt']})"]
-    lost, beyond = [entry["title"] for entry in beaten(found)], ""
+def measured(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
+    """What the table's answers rest on, a place a line, under a head."""
+    places: dict[str, list[Answer]] = {}
+    for _, found in _shown(answers):
+        places.setdefault(_place(found), []).append(found)
+    lines = [MEASURED]
+    for place, (found, *others) in places.items():
+        seeds = sorted({entry["n"] for one in (found, *others) for entry in (*one["set"], *one["behind"])})
+        lines.append(
+            [
+                link(place, found["set"][0]["row"]),
+                f"{found['top_k']} of {found['experts']}",
+                f"{_millions(found['active'])} ({_millions(found['parameters'])})",
+                _millions(found["tokens"]),
+                f"{_per_active(found):.2g}" if _per_active(found) < 10 else f"{_per_active(found):,.0f}",
+                f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}",
+            ]
+        )
+    return lines
+
+
+def _shown(answers: Sequence[Answer]) -> Iterator[tuple[str, Answer]]:
+    """Track and cell of every line: of each place the one that says most."""
+    for answer in answers:
+        seen = set()
+        for found in answer["evidence"]:
+            if _place(found) not in seen:
+                seen.add(_place(found))
+                yield answer["track"], found
+
+
+def _place(found: Answer) -> str:
+    return f"{found['task']}, {found['recipe']}" if found["recipe"] else str(found["task"])
+
+
+def _unlike(found: Answer, first: Answer, track: str) -> str:
+    """In what a line differs from the first of its need."""
+    said = ["tuned, balanced" if track == "balanced" else TRACK_WORDS[track]] if track != "as-published" else []
+    said += ["smaller model"] if found["parameters"] < first["parameters"] else []
+    said += ["trained for longer"] if _per_active(found) > LONGER * _per_active(first) else []
+    return f"– {', '.join(said) or found['task']}"
+
+
+def _cells(found: Answer, track: str, link: Link) -> list[str]:
+    """Who leads; who leads of learned routers, and how far behind the former; on what."""
+    inside, learned = found["set"], found["learned"]
+    names = _either(inside, found, track, link)
+    compared = len(inside) + len(found["behind"])
+    names += f" (of {compared} compared)" if compared < FEW else ""
+    lost = beaten(found)
     if lost:
         beyond = " (extrapolated)" * found["twin"]["extrapolated"]
-    if lost and len(lost) == len(found["set"]):
-        said = [f"None is ahead of the dense twin, which has no experts{beyond}. Of the strategies: {said[0]}"]
-    elif lost:
-        said += [f"The dense twin, which has no experts, is ahead of {' and '.join(lost)}{beyond}"]
-    for other, low in beaten_elsewhere(answer, found):
-        said += [f"Behind the dense twin on {_where(other, found)}: {', '.join(title for title, _ in low)}"]
-    uneven = [entry["title"] for entry in found["left_out"] if entry["uneven"]]
-    said += [f"Not balanced: {', '.join(uneven)}"] if uneven else []
-    missed = [entry["title"] for entry in (*found["too_few"], *found["diverged"], *found["absent"])]
-    if missed:
-        said += [
-            f"Not compared: {', '.join(missed)}" if len(missed) <= MOST_MISSED else f"Not compared: {len(missed)} more"
-        ]
-    return ". ".join([*dict.fromkeys(said), *_elsewherefirst_named(answer["evidence"], link)])
+        whom = "all" if len(lost) == len(inside) else " and ".join(entry["title"] for entry in lost)
+        names += f"; a dense network is ahead of {whom}{beyond}"
+    arms = [{entry["row"] for entry in entries} for entries in (inside, learned["set"])]
+    far = [entry["mean"] for entry in found["behind"] if entry["row"] in arms[1]]
+    behind = ""
+    if far and not arms[0] & arms[1]:
+        behind = f"{min(far):.3f}" + " †" * (min(far) < found["margin"])
+    same = "the same" if arms[0] == arms[1] else _either(learned["set"], found, track, link)
+    rest = [entry["mean"] for entry in learned["behind"]]
+    if rest:
+        ends = " to ".join(dict.fromkeys(f"{end(rest):.3f}" for end in (min, max)))
+        others = f"{len(rest)} others" if len(rest) > 1 else "the other"
+        same += f"; {others} {ends}{' †' * (max(rest) < found['margin'])} behind"
+    blunt = " (blunt)" * found["blunt"]
+    return [names, same, behind, link(_place(found), inside[0]["row"]) + blunt]
 
 
-def _elsewherefirst_named(evidence: Sequence[Answer], link: Link) -> list[str]:
-    """Who is named first on other boards, place by place, where that is not who is here.
-
-    Boards of a place that say different things are told apart by "or". One that leaves a strategy out which leads on
-    another says nothing against it.
-    """
-    places: dict[str, list[Answer]] = {}
-    own = evidence[0]
-    for other in evidence[1:]:
-        same_place = (other["task"], other["recipe"]) == (own["task"], own["recipe"])
-        if not same_place or _titles(own["set"]) & _titles((*other["set"], *other["behind"])):
-            places.setdefault(_where(other, own), []).append(other)
-    said = []
-    for where, found in places.items():
-        sets: dict[frozenset[str], str] = {}
-        for other in found:
-            leaders, took_part = _titles(other["set"]), _titles((*other["set"], *other["behind"]))
-            fuller = [_titles(more["set"]) for more in found if leaders < _titles(more["set"])]
-            if not any(not (more - leaders) & took_part for more in fuller):
-                sets.setdefault(leaders, first_named(other, link))
-        if sets.keys() != {_titles(own["set"])}:
-            said.append(f"On {where}: {' or '.join(sets.values())}")
-    return said
+def _either(entries: Sequence[Answer], found: Answer, track: str, link: Link) -> str:
+    *most, last = [_with_load(entry, found, track, link) for entry in entries] or [""]
+    return " or ".join([", ".join(most), last]) if most else last
 
 
-def _where(other: Answer, found: Answer) -> str:
-    """Another cell's task; its recipe and its board as well, where they are what tells it from the one that answers."""
-    where = str(other["task"])
-    where += f" with {other['recipe']}" if other["recipe"] and other["recipe"] != found["recipe"] else ""
-    return f"{where} of {other['board']}" if where == found["task"] else where
+def _with_load(entry: Answer, found: Answer, track: str, link: Link) -> str:
+    """A strategy's name, linked to its row; on a track that chose its value that value; and its busiest expert."""
+    said = [f"{name} {value:g}" for name, value in (entry["setting"] or {}).items() if track != "as-published"]
+    said += ["extrapolated"] if entry["title"] in found["extrapolated"] else []
+    said += [f"{1 + entry['max_vio']:.1f} ×"] if entry["max_vio"] is not None else []
+    return link(named(entry), entry["row"]) + (f" ({', '.join(said)})" if said else "")
 
 
-def _titles(entries: Sequence[Answer]) -> frozenset[str]:
-    return frozenset(entry["title"] for entry in entries)
+def _nothing(answer: Answer, link: Link) -> str:
+    blunt = answer["blunt"][:1]
+    return NONE + "".join(f": {found['task']} is too blunt; there {leads(found, link)}" for found in blunt) + "."
 
 
 def lead(answers: Sequence[Answer]) -> list[str]:
-    """What stands over the table: what size of model all of it is from."""
+    """What stands over the table: what size of model and what length of training all of it is from."""
     found = [found for answer in answers for found in answer["evidence"]]
     if not found:
         return []
-    parameters, tokens = ([entry[name] for entry in found] for name in ("parameters", "tokens"))
+    active, parameters = (_between([entry[name] for entry in found]) for name in ("active", "parameters"))
+    per_active = sorted(_per_active(entry) for entry in found)
     return [
-        f"From models of {_between(parameters)} parameters, trained on {_between(tokens)} tokens: small and short. "
-        f"With other sizes and recipes the answer may be another: below the table, how far rankings have been seen to "
-        f"travel."
+        f"Scale: {active} active parameters ({parameters} in all), {per_active[0]:.2g} to {per_active[-1]:.2g} "
+        f"tokens per active parameter. Nothing here was measured at the size or the length of a real training run."
     ]
 
 
+def _per_active(found: Answer) -> float:
+    return found["tokens"] / found["active"] if found["active"] else 0.0
+
+
 def _between(counts: Sequence[int]) -> str:
-    low, high = (f"{count / 1e6:.3g}" for count in (min(counts), max(counts)))
-    return f"{low} million" if low == high else f"{low} to {high} million"
+    low, high = (_millions(end(counts)) for end in (min, max))
+    return low if low == high else f"{low.removesuffix(' M')} to {high}"
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.3g} M"
 
 
 def below(answers: Sequence[Answer]) -> str:
     """What stands under the table: how to read it, or what is missing."""
-    if not any(answer["evidence"] for answer in answers):
+    evidence = [found for answer in answers for found in answer["evidence"]]
+    if not evidence:
         return _why_nothing(answers)
-    noisy = any(found["blunt"] for answer in answers for found in answer["evidence"])
-    return f"{GLANCE} {upper(NOISY)}." if noisy else GLANCE
+    said = [READING]
+    said += [SIMULATED] if any(found["devices"] > 1 for found in evidence) else []
+    said += [f"{upper(NOISY)}."] if any(found["blunt"] for found in evidence) else []
+    for track in dict.fromkeys(answer["track"] for answer in answers if answer["track"] != "as-published"):
+        without = [a["question"] for a in answers if a["track"] == track and not a["evidence"] and not a["blunt"]]
+        said += [f"No board, {TRACK_WORDS[track]}: {', '.join(without)}."] if without else []
+    return " ".join(said)
 
 
 def _why_nothing(answers: Sequence[Answer]) -> str:

@@ -31,8 +31,8 @@ def verdict(found: Answer, link: Link = plain) -> str:
     if not behind:
         return f"{len(inside)} strategies, none shown to be worse than the best: {leaders}."
     if len(inside) == 1:
-        compared = " compared" if found["too_few"] else ""
-        said = f"{leaders}: all others{compared} are shown to be worse."
+        others = f"the {len(behind)} others compared are" if len(behind) > 1 else "the one other compared is"
+        said = f"{leaders}: {others} shown to be worse."
     else:
         said = f"{leaders}: none of these {len(inside)} is shown to be worse than the best."
     nearest = behind[:MOST_NAMED]
@@ -42,6 +42,13 @@ def verdict(found: Answer, link: Link = plain) -> str:
         said += f", {len(rest)} more" if len(rest) > 1 else f", {link(named(rest[0]), rest[0]['row'])}"
         said += f" by up to {rest[-1]['mean']:.3f}" if len(rest) > 1 else f" by {by(rest[0])}"
     return said + "."
+
+
+def of_learned(found: Answer) -> Answer | None:
+    """What a cell says of routers that go on learning; None where these are all, or too few to compare."""
+    learned = found["learned"]
+    same = len(learned["set"]) + len(learned["behind"]) == len(found["set"]) + len(found["behind"])
+    return None if same or not learned["set"] else {**found, **learned}
 
 
 def by(entry: Answer) -> str:
@@ -125,6 +132,8 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
             lines += [f"  {NONE}."]
         for found in answer["evidence"]:
             lines += [f"  {verdict(found)}", f"    from {found['board']}: {basis(found)}"]
+            lines += [f"    the same trials also on {', '.join(found['same_trials'])}"] if found["same_trials"] else []
+            lines += [f"    of learned routers {verdict(learned)}" for learned in [of_learned(found)] if learned]
             lines += [f"    {caveat}" for caveat in (*caveats(found), *map(upper, elsewhere(answer, found)))]
         lines += [
             f"  too blunt to go by, {found['task']} on {found['board']}: {verdict(found)}" for found in answer["blunt"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 )
 @click.option("--experts", type=click.IntRange(2), metavar="N", help="Only boards of models with N experts a layer.")
 @click.option("--causal", is_flag=True, help="Only strategies that a decoder can use as they were trained.")
+@click.option("--learned", is_flag=True, help="Only routers that go on learning: no fixed tables of tokens.")
 @click.option("--no-knob", "knobless", is_flag=True, help="Only strategies with nothing to tune.")
 @click.option("--recipe", metavar="NAME", help="Only models trained with this recipe: muon, adamw.")
 @click.option("--kind", metavar="KIND", help="Only this kind of task: text, text-shift, recall, …")
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     type=click.Path(file_okay=False, exists=True),
     help="Published boards (default: results/published of the source tree).",
 )
+@click.option("--full", is_flag=True, help="With intervals, seeds and all boards: what one need shows, for every need.")
 @click.option(
     "--renew",
     is_flag=True,
@@ -47,19 +49,22 @@ def recommend(
     devices: int | None,
     experts: int | None,
     causal: bool,
+    learned: bool,
     knobless: bool,
     recipe: str | None,
     kind: str | None,
     tracks: tuple[str, ...],
     published: str | None,
+    full: bool,
     renew: bool,
     as_json: bool,
 ) -> None:
     """Which strategy should be used? Answers from published boards, each with the rows it rests on.
 
     \b
-      equipoise recommend                            every need: one device, 64 devices, causal, …
-      equipoise recommend --devices 64 --causal      a need of your own
+      equipoise recommend                            every need, at a glance
+      equipoise recommend --need loss                one of them, with intervals and all boards
+      equipoise recommend --devices 64 --learned     a need of your own
       equipoise recommend --experts 256 --track tuned
       equipoise recommend --need facts --json        with the keys of all rows, as `equipoise reproduce` takes them
 
@@ -71,7 +76,7 @@ def recommend(
     The tracks never mix. "balanced" takes each knob's value with the lowest loss among those whose MaxVio stays under
     1, and answers only with strategies that are so balanced on the board itself.
     """
-    from results.recommend import evidence, wording
+    from results.recommend import evidence, glance, wording
     from results.recommend.advise import SHOWN_TRACKS, advice
     from results.recommend.needs import NEEDS, get
     from results.recommend.rankings import rankings
@@ -82,7 +87,7 @@ def recommend(
             click.echo(f"{need.name:<10} {need.question}")
         return
     folder = Path(published) if published else published_folder()
-    own = [_own(devices, experts, causal, knobless, recipe, kind)]
+    own = [_own(devices, experts, causal, learned, knobless, recipe, kind)]
     asked = own if own[0] else [get(name) for name in names] or list(NEEDS)
     if own[0] and names:
         raise ValueError(
@@ -96,6 +101,10 @@ def recommend(
         renewed(folder)
     if as_json:
         print_json({"answers": answers, **({"rankings": ranked} if whole else {})})
+    elif whole and not full:
+        click.echo(
+            f"{glance.as_text(answers)}\n\n{glance.travel_in_short(ranked)}\n\nWith intervals and all boards: --full."
+        )
     else:
         click.echo(wording.as_text(answers, ranked))
 
@@ -113,7 +122,13 @@ def renewed(published: Path) -> None:
 
 
 def _own(
-    devices: int | None, experts: int | None, causal: bool, knobless: bool, recipe: str | None, kind: str | None
+    devices: int | None,
+    experts: int | None,
+    causal: bool,
+    learned: bool,
+    knobless: bool,
+    recipe: str | None,
+    kind: str | None,
 ) -> Need | None:
     """The need that the options describe; None where they describe none."""
     from results.recommend.needs import SPARSE, TEXT, Need
@@ -122,6 +137,7 @@ def _own(
     said += [f"at equal time on {devices} devices"] if devices and devices > 1 else []
     said += [f"with {experts} experts"] if experts else []
     said += ["routed as it was trained"] if causal else []
+    said += ["by a router that goes on learning"] if learned else []
     said += ["with nothing to tune"] if knobless else []
     said += [f"trained with {recipe}"] if recipe else []
     said += [f"on {kind}"] if kind else []
@@ -129,4 +145,4 @@ def _own(
         return None
     kinds = (kind,) if kind else TEXT + SPARSE if experts else TEXT
     words = ", ".join(["the lowest loss", *said])
-    return Need("yours", words, kinds, devices or 1, causal, knobless, recipe, experts)
+    return Need("yours", words, kinds, devices or 1, causal, knobless, recipe, experts, learned)

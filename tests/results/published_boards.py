@@ -40,7 +40,7 @@ def board(suite="suite", *, track="as-published", protocol="2", tasks=("text-ben
     described = [
         {"name": task, "title": f"Task {task}", "rung": task.rpartition("-")[2], "top_k": 2,
          "experts": 256 if "sparse" in task else experts, "corpus": "facts" if "recall" in task else "text",
-         "steps": steps, "tokens": steps * 2048, "recipe": recipe, "parameters": {"total": total},
+         "steps": steps, "tokens": steps * 2048, "recipe": recipe, "parameters": {"total": total, "active": total // 5},
          "margin": {"value": 0.01, "half": 0.3, "double": 0.2},
          **({"sensitivity": {"word": word, "gain": {"mean": 0.04}}} if word else {})}
         for task in tasks

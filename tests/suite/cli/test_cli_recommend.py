@@ -34,6 +34,7 @@ def ask(published, *words, code=0):
         ("--causal", "good"),
         ("--causal --devices 64", "far"),
         ("--no-knob", "close"),
+        ("--learned", "close"),
         ("--no-knob --causal", None),  # only one is left, and nothing to compare it with
         ("--experts 32 --causal", "good"),
         ("--experts 256", None),
@@ -57,7 +58,7 @@ def test_conditions_of_ones_own(published, options, best):
 def test_text_says_what_was_asked_who_is_best_and_on_what_it_rests(published):
     lines = ask(published, "--causal", "--devices", "64", "--track", "as-published").output.splitlines()
     assert lines[0] == "the lowest loss, at equal time on 64 devices, routed as it was trained (as published)"
-    assert lines[1].startswith("  Far: all others are shown to be worse. Behind: Good by 0.4")
+    assert lines[1].startswith("  Far: the one other compared is shown to be worse. Behind: Good by 0.4")
     assert (
         lines[2] == "    from suite: text-bench, 32 experts top-2, muon, equal time on 64 devices, simulated, 8 seeds"
     )
@@ -65,7 +66,7 @@ def test_text_says_what_was_asked_who_is_best_and_on_what_it_rests(published):
     assert lines[4] == "    Close left out: not causal in training"
     nothing = ask(published, "--experts", "256", "--track", "as-published").output
     assert "  No evidence.\n" in nothing
-    assert "has a task text-… or mix-… or text-sparse-… or sparse-… with 256 experts" in nothing
+    assert "has a task text-… or mix-… or long-… or text-sparse-… or sparse-… with 256 experts" in nothing
 
 
 def test_without_conditions_every_need_is_answered_on_both_tracks(published):
@@ -74,15 +75,19 @@ def test_without_conditions_every_need_is_answered_on_both_tracks(published):
     assert [answer["need"] for answer in said["answers"]] == [name for name in named for _ in range(2)]
     assert {answer["track"] for answer in said["answers"]} == {"as-published", "balanced"}
     assert said["rankings"]
-    text = ask(published).output
+    text = ask(published, "--full").output
     assert all(answer["question"] in text for answer in said["answers"])
     assert "How rankings travel" in text
+    glance = ask(published).output
+    assert glance.startswith("Scale: ")
+    assert all(words.lower() in glance.lower() for words in {answer["question"] for answer in said["answers"]})
+    assert "--full" in glance.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--need", "speed"], "need: 'speed' is unknown; expected one of loss, devices"),
+        (["--need", "speed"], "need: 'speed' is unknown; expected one of loss, sparsity, shift"),
         (["--need", "loss", "--causal"], "--need: names a need that is there already"),
         (["--experts", "1"], "--experts"),
     ],
