@@ -73,6 +73,8 @@ def _task(
             summary,
             planned=len(records.cell(first, task)),
             diverged=_count(records.cell(first, task), "diverged"),
+            finished=_count(records.cell(first, task), "finished"),
+            reference_planned=len(records.cell(second, task)),
             reference_diverged=_count(records.cell(second, task), "diverged"),
             reference_finished=_count(records.cell(second, task), "finished"),
             reference=second,

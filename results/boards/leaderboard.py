@@ -112,14 +112,15 @@ def _judge(
     task: str,
     about: Tasks,
 ) -> dict[str, dict[str, Any]]:
-    base_diverged = _diverged(records.cell(manifest["baseline"], task))
-    n = sum(outcome.status == "finished" for outcome in records.cell(manifest["baseline"], task))
+    n = _finished(records.cell(manifest["baseline"], task))
     family = [
         Family(
             summaries[arm, task],
             planned=len(records.cell(arm, task)),
             diverged=_diverged(records.cell(arm, task)),
-            reference_diverged=base_diverged,
+            finished=_finished(records.cell(arm, task)),
+            reference_planned=len(records.cell(manifest["baseline"], task)),
+            reference_diverged=_diverged(records.cell(manifest["baseline"], task)),
             reference_finished=n,
         )
         for arm in compared
@@ -300,3 +301,7 @@ def _not_run(arms: Sequence[Mapping[str, Any]], records: Records, task: str) -> 
 
 def _diverged(outcomes: Sequence[Outcome]) -> int:
     return sum(outcome.status == "diverged" for outcome in outcomes)
+
+
+def _finished(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.status == "finished" for outcome in outcomes)

@@ -61,9 +61,8 @@ class Row:
     @property
     def setting(self) -> Json | None:
         """Its knob's parameter and the value it ran with; None without a knob."""
-        parameter = self.knob["parameter"] if self.knob else None
         config = self.content.get("config") or {}
-        return {parameter: config[parameter]} if parameter in config else None
+        return {name: config[name] for name in [self.knob["parameter"]] if name in config} if self.knob else None
 
     @property
     def routes(self) -> bool:

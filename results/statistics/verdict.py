@@ -25,6 +25,8 @@ class Family:
     summary: Paired
     planned: int  # seeds of the arm in the suite
     diverged: int = 0  # of them, that diverged
+    finished: int = MIN_SEEDS
+    reference_planned: int = MIN_SEEDS
     reference_diverged: int = 0
     reference_finished: int = MIN_SEEDS
     reference: str = "the baseline"  # what it is compared with, in words
@@ -75,8 +77,8 @@ def decide(family: Sequence[Family], margin: float, *, blunt: bool = False) -> l
 def _decision(arm: Family, p: float | None, flip: float | None, margin: float, arms: int, blunt: bool) -> Decision:
     summary = arm.summary
     p_tie = tost(summary, margin)
-    if _all_diverged(arm):
-        return Decision("worse", None, None, None, False)
+    if _all_diverged(arm) or _reference_all_diverged(arm):
+        return Decision("worse" if arm.diverged else "better", None, None, None, False)
     if summary.n < MIN_SEEDS or summary.mean is None or p is None or flip is None:
         return Decision("indicative", p, flip, p_tie, False)
     different = p < ALPHA
@@ -89,6 +91,8 @@ def _decision(arm: Family, p: float | None, flip: float | None, margin: float, a
             word = "tie"
     if arm.diverged and word in ("better", "tie"):
         word = "undecided"  # the finished seeds alone would flatter an arm that diverges
+    if arm.reference_diverged and word in ("worse", "tie"):
+        word = "undecided"  # and likewise what it is compared with
     return Decision(word, p, flip, p_tie, disagreement)
 
 
@@ -97,6 +101,9 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
     needed = None
     if _all_diverged(arm):
         return Verdict(decision, f"every seed diverged ({arm.diverged} of {arm.planned}); {arm.reference}'s none")
+    if _reference_all_diverged(arm):
+        counts = f"{arm.reference_diverged} of {arm.reference_planned}"
+        return Verdict(decision, f"none of its seeds diverged; every one of {arm.reference}'s did ({counts})")
     if decision.word == "indicative" or mean is None or sd is None:
         words = f"{_pairs(summary.n)}; a verdict needs {MIN_SEEDS}"
     elif decision.disagreement:
@@ -116,6 +123,8 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
         words = f"within ±{margin:.4g} nats/token, which says nothing on a task too blunt to judge balancing"
     elif arm.diverged and mean < margin:
         words = "an arm that diverges can neither be better nor tie, whatever its other seeds say"
+    elif arm.reference_diverged and mean > -margin:
+        words = f"nothing can be worse than {arm.reference}, or tie with it, while that diverges"
     elif blunt and abs(mean) <= margin:
         words = f"its mean lies within ±{margin:.4g} nats/token; no number of seeds makes that a tie on a blunt task"
     else:
@@ -128,6 +137,10 @@ def _explained(arm: Family, decision: Decision, margin: float, arms: int, blunt:
 
 def _all_diverged(arm: Family) -> bool:
     return arm.diverged == arm.planned >= MIN_SEEDS and arm.reference_diverged == 0 < arm.reference_finished
+
+
+def _reference_all_diverged(arm: Family) -> bool:
+    return arm.reference_diverged == arm.reference_planned >= MIN_SEEDS and arm.diverged == 0 < arm.finished
 
 
 def _disagree(different: bool, summary: Paired, flip_adjusted: float, arms: int) -> bool:

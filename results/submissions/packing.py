@@ -58,8 +58,13 @@ def unfinished(manifest: Mapping[str, Any], trials: Path) -> list[dict[str, Any]
 def whole_seeds(manifest: Mapping[str, Any], trials: Path) -> int:
     """How many of the first seeds have every trial."""
     without = {trial["seed"] for trial in unfinished(manifest, trials)}
-    seeds = list(dict.fromkeys(trial["seed"] for trial in manifest["trials"]))
+    seeds = seeds_of(manifest)
     return next((index for index, seed in enumerate(seeds) if seed in without), len(seeds))
+
+
+def seeds_of(manifest: Mapping[str, Any]) -> list[int]:
+    """A manifest's seeds, in its order."""
+    return list(dict.fromkeys(trial["seed"] for trial in manifest["trials"]))
 
 
 def pack(

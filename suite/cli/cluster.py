@@ -51,9 +51,10 @@ def load_profile(name: str, settings: tuple[str, ...]) -> Any:
     return profiles.load(name, overrides(settings))
 
 
-def device_of(profile: Any, name: str, selection: dict[str, Any]) -> str:
+def device_of(profile: Any, name: str, selection: dict[str, Any], home: Path) -> str:
     """The suite's device; "auto" is what the jobs ask for, whatever the machine that submits them has."""
-    suite, _, arms, only_tasks, _ = selected(name, **{key: selection[key] for key in selection if key != "seeds"})
+    choice = {key: selection[key] for key in selection if key != "seeds"}
+    suite, _, arms, only_tasks, _ = selected(name, **choice, home=home)
     if suite.device != "auto":
         return str(suite.device)
     chosen = [arm.strategy for arm in suite.strategies if arm.name in arms]
@@ -122,7 +123,7 @@ def submit(
     submissions: list[Any] = []
     boards: list[str] = []
     for name in expand(suite):
-        device = (f"device={device_of(profile, name, selection)}",)
+        device = (f"device={device_of(profile, name, selection, folder)}",)
         made = planned(name, home=folder, **selection | {"settings": selection["settings"] + device})
         if not dry_run:
             for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():

@@ -69,26 +69,24 @@ def flat(groups: tuple[tuple[str, ...], ...]) -> list[str]:
     return [name for group in groups for name in group]
 
 
-def parse_seeds(text: str | None) -> list[int]:
-    """ "3" is three seeds, "0,7" those two."""
-    from suite.planning.config import LARGEST_SEED, MOST_SEEDS, out_of_range
+def parse_seeds(text: str | None) -> int | list[int] | None:
+    """ "3" is the first three seeds, "0,7" those two."""
+    from suite.planning.config import AA_SEEDS, MOST_SEEDS, out_of_range
     from tasks.errors import show
 
     if text is None:
-        return []
+        return None
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         raise ValueError(f"--seeds: {show(text)}; expected a number of seeds or a list such as 0,1,2") from None
     if "," in text:
-        if len(numbers) > MOST_SEEDS or out_of_range(numbers):
-            raise ValueError(
-                f"--seeds: {show(text)}; expected seeds of 0 to {LARGEST_SEED:,}, at most {MOST_SEEDS:,} of them"
-            )
+        if out_of_range(numbers):
+            raise ValueError(f"--seeds: {show(text)}; expected seeds of 0 to {AA_SEEDS - 1:,}")
         return numbers
     if not 1 <= numbers[0] <= MOST_SEEDS:
         raise ValueError(f"--seeds: {show(text)}; expected at least one seed, at most {MOST_SEEDS:,}")
-    return list(range(numbers[0]))
+    return numbers[0]
 
 
 def selected(
@@ -133,7 +131,8 @@ def planned(suite_name: str, seeds: str | None = None, home: Path | None = None,
     from suite.planning import plan
 
     suite, task_settings, arms, only_tasks, sources = selected(suite_name, home=home, **selection)
-    return plan.make_plan(suite, task_settings, arms, only_tasks, parse_seeds(seeds), sources, home)
+    chosen = suite.seeds_for(parse_seeds(seeds)) if seeds else []
+    return plan.make_plan(suite, task_settings, arms, only_tasks, chosen, sources, home)
 
 
 def resolve_home(home: str | None, write: bool = True) -> Path:

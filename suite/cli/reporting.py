@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from suite.planning.plan import Plan
 
 
+def hardware_option(function: Any) -> Any:
+    return click.option(
+        "--hardware", help="The hardware label to report, where a suite has records from several kinds."
+    )(function)
+
+
 def manifest_of(home: Path, suite: str) -> dict[str, Any]:
     """The manifest that `run` or `submit` left for a suite, or for one named as those verbs name it (`claims:ID`)."""
     from results import records
@@ -62,9 +68,10 @@ def newest_with(home: Path, arms: tuple[str, ...]) -> str:
 @click.command()
 @click.argument("arms", nargs=-1, required=True, metavar="A B…")
 @click.option("--suite", help="The suite to read (default: the one run last that has all these arms).")
+@hardware_option
 @json_option
 @home_option
-def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str | None) -> None:
+def compare(arms: tuple[str, ...], suite: str | None, hardware: str | None, as_json: bool, home: str | None) -> None:
     """Compare strategies pair by pair: differences of held-out loss with intervals, tests, and a verdict in words.
 
     \b
@@ -77,7 +84,7 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
         raise ValueError("compare: expected at least two arms, such as `equipoise compare smebu sign_bias`")
     folder = resolve_home(home, write=False)
     manifest = manifest_of(folder, suite or newest_with(folder, arms))
-    answer = comparison.compare(manifest, records.collect(manifest, folder / "trials"), list(arms))
+    answer = comparison.compare(manifest, records.collect(manifest, folder / "trials"), list(arms), hardware=hardware)
     if as_json:
         print_json(answer)
     else:
@@ -92,7 +99,7 @@ def compare(arms: tuple[str, ...], suite: str | None, as_json: bool, home: str |
     metavar="DIR",
     help="Write the board with its records to DIR/SUITE, and DIR's index: what `results/published` holds.",
 )
-@click.option("--hardware", help="The hardware label to report, where a suite has records from several kinds.")
+@hardware_option
 @click.option(
     "--machine",
     default="h100",

@@ -214,7 +214,10 @@ def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str |
         suite, **{k: v for k, v in selection.items() if k != "seeds"}
     )
     if selection["seeds"]:
-        chosen = chosen.model_copy(update={"tune_seeds": len(parse_seeds(selection["seeds"]))})
+        count = parse_seeds(selection["seeds"])
+        if not isinstance(count, int):
+            raise ValueError(f"--seeds: {selection['seeds']}; expected a number: tuning has seeds of its own")
+        chosen = chosen.model_copy(update={"tune_seeds": count})
     entries = planning.choose_arms(chosen, arms)
     chosen = chosen.model_copy(update={"strategies": entries})
     made = planning.make_plan(tuning.tuning_suite(chosen), task_settings, (), only_tasks, (), sources, folder)

@@ -6,7 +6,7 @@ A suite is data. Whatever it says that can change a trial's numbers ends up in t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -25,13 +25,20 @@ AA_SEEDS = 100_000  # the A/A arm's seeds start here, the tuning seeds below
 TUNE_SEEDS = 200_000
 SWEEP_SEEDS = 300_000
 MOST_SEEDS = AA_SEEDS  # of which none is the A/A arm's
-LARGEST_SEED = 10**9
 MOST_THREADS = 1_024
 LARGEST_NUMBER = 10**300
+INTERNAL = ("digest", "changed", "first_seed")  # of a suite, which no file states
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose numbers are those people write: 1e-4 is one, 12:30:00 is none."""
+    """YAML whose numbers are those people write: 1e-4 is one, 12:30:00 is none; no key is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        doubled = [key for key in keys if keys.count(key) > 1]
+        if doubled:
+            raise ValueError(f"{doubled[0]} is given twice")
+        return super().construct_mapping(node, deep)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -63,10 +70,10 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
         last = str(first["loc"][-1])
         inner = TaskEntry if first["loc"][0] == "tasks" else ArmEntry
         fields = model.model_fields if len(first["loc"]) == 1 else inner.model_fields
-        expected = sorted(set(fields) - {"digest", "changed"})  # which no file states
+        expected = sorted(set(fields) - set(INTERNAL))
         return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
     shown = "" if first["type"] == "missing" else f" {show(first['input'])}:"
-    return f"{where}: {key}:{shown} {first['msg'].replace('Input should be', 'expected')}"
+    return f"{where}: {key}:{shown} {first['msg'].removeprefix('Value error, ').replace('Input should be', 'expected')}"
 
 
 class Strict(BaseModel):
@@ -144,6 +151,14 @@ class Suite(Strict):
     threads: int = 1  # of one trial on a CPU: fixed, because it can change the last bits
     digest: str = ""  # of the file, filled in by `load`
     changed: dict[str, Any] = Field(default_factory=dict)  # by `--set` since then, which the board says
+    first_seed: int = 0  # seeds are counted from here: tuning and sweeps have some that no board reports
+
+    @field_validator("suite")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,54}", value):  # files, folders and runs are called so, and archives
+            raise ValueError("expected a name of lower-case letters, digits, dots, hyphens and underscores, at most 55")
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -153,7 +168,9 @@ class Suite(Strict):
         if isinstance(value, list) and (
             not 1 <= len(value) <= MOST_SEEDS or len(set(value)) != len(value) or out_of_range(value)
         ):
-            raise ValueError(f"expected distinct seeds of 0 to {LARGEST_SEED:,}, at most {MOST_SEEDS:,} of them")
+            raise ValueError(
+                f"expected distinct seeds of 0 to {AA_SEEDS - 1:,}; larger ones are the A/A arm's and tuning's"
+            )
         return value
 
     @field_validator("margin")
@@ -198,7 +215,24 @@ class Suite(Strict):
 
     @property
     def seed_list(self) -> list[int]:
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+        return self.seeds_for(None)
+
+    def seeds_for(self, asked: int | Sequence[int] | None) -> list[int]:
+        """The seeds of its trials: its own, as many of them as are asked for, or those that are named.
+
+        Raises:
+            UsageError: more are asked for than it lists; where it only counts them, it counts on.
+        """
+        if not isinstance(asked, int):
+            own = range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+            return [self.first_seed + seed for seed in dict.fromkeys(own if asked is None else asked)]
+        if isinstance(self.seeds, int):
+            return [self.first_seed + seed for seed in range(asked)]
+        if asked > len(self.seeds):
+            raise UsageError(
+                f"--seeds: {asked}; suite {self.suite} lists {len(self.seeds)} seeds, expected at most these"
+            )
+        return [self.first_seed + seed for seed in self.seeds[:asked]]
 
     @property
     def asks(self) -> dict[str, Any]:
@@ -209,7 +243,7 @@ class Suite(Strict):
 
 def out_of_range(seeds: Iterable[int]) -> list[int]:
     """The seeds that no trial can have."""
-    return [seed for seed in seeds if not 0 <= seed <= LARGEST_SEED]
+    return [seed for seed in seeds if not 0 <= seed < AA_SEEDS]
 
 
 def parse(data: Any, where: str, digest: str = "") -> Suite:
@@ -251,10 +285,15 @@ def apply_overrides(suite: Suite, settings: Mapping[str, Any]) -> tuple[Suite, d
         elif head in arms and dot:
             section = "terms" if rest.startswith("terms.") else "set"
             arms[head][section][rest.removeprefix("terms.")] = value
-        elif not dot and head in data and head not in ("suite", "tasks", "strategies", "digest", "changed"):
+        elif not dot and head in data and head not in ("suite", "tasks", "strategies", *INTERNAL):
             data[head] = value
         else:
-            words = ["rung.…", "corpus.…", *(f"{arm}.…" for arm in arms), *data]
+            words = [
+                "rung.…",
+                "corpus.…",
+                *(f"{arm}.…" for arm in arms),
+                *(name for name in data if name not in INTERNAL),
+            ]
             raise UsageError(f"--set {key}: unknown key{nearest(key, words)}; expected one of {', '.join(words)}")
     changed = {key: value for key, value in settings.items() if key not in RUNTIME}
     data["changed"] = {**suite.changed, **changed}

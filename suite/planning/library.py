@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from suite.errors import UsageError
-from suite.planning.config import CHOSEN, Suite, parse, read_yaml
+from suite.planning.config import CHOSEN, INTERNAL, Suite, parse, read_yaml
 from suite.planning.tune import tuning_suite
 from suite.words import nearest
 
@@ -65,6 +65,9 @@ def load(name_or_path: str) -> Suite:
         return tuning_suite(load(name_or_path.removeprefix(TUNE)))
     path = find(name_or_path)
     data, text = read(path, "suite")
+    stated = [key for key in INTERNAL if isinstance(data, dict) and key in data]
+    if stated:
+        raise UsageError(f"{path}: {stated[0]}: unknown key; no file states it")
     suite = parse(data, str(path), hashlib.sha256(text.encode()).hexdigest())
     own = path.resolve().parent == SUITES or (suite.suite in names() and text == find(suite.suite).read_text("utf-8"))
     taken = {board for name in names() for board in boards(name)}

@@ -8,7 +8,7 @@ sweep goes on wherever it stopped, in order. No strategy under test has a vote.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -172,7 +172,7 @@ def _grid(
 ) -> dict[str, dict[str, Any]]:
     """Label → overrides, with what was chosen before, for each value."""
     if coordinate.key is None:
-        return {_label(value): {**point, **value} for value in coordinate.values}
+        return _labelled(sweep, coordinate, [{**point, **value} for value in coordinate.values], coordinate.values)
     values = coordinate.values
     if coordinate.times:
         stated = {key: value for key, value in settings.items() if key.startswith(("rung.", "corpus."))}
@@ -183,7 +183,21 @@ def _grid(
             raise UsageError(f"sweep {sweep.sweep}: {coordinate.key}: `times` needs a number of the rung")
         # once is the rung's own value to the last digit: the trials of one coordinate serve the next
         values = [start if factor == 1 else float(f"{start * factor:.6g}") for factor in coordinate.times]
-    return {_label(value): {**point, coordinate.key: value} for value in values}
+    return _labelled(sweep, coordinate, [{**point, coordinate.key: value} for value in values], values)
+
+
+def _labelled(
+    sweep: Sweep, coordinate: Coordinate, overrides: Sequence[dict[str, Any]], values: Sequence[Any]
+) -> dict[str, dict[str, Any]]:
+    """Overrides by the label of their value; two of one label would be one arm."""
+    labels = [_label(value) for value in values]
+    doubled = [label for label in labels if labels.count(label) > 1]
+    if doubled:
+        raise UsageError(
+            f"sweep {sweep.sweep}: {coordinate.title}: two values are called {doubled[0]}; expected values that "
+            "differ in their first four digits"
+        )
+    return dict(zip(labels, overrides, strict=True))
 
 
 def _label(value: Any) -> str:
@@ -213,7 +227,8 @@ def _suite(sweep: Sweep, coordinate: Coordinate, grid: Mapping[str, dict[str, An
             "title": f"{sweep.title}: {coordinate.title}",
             "tasks": [{"task": sweep.task, "set": sweep.set}],
             "strategies": arms,
-            "seeds": [SWEEP_SEEDS + index for index in range(sweep.seeds)],
+            "seeds": sweep.seeds,
+            "first_seed": SWEEP_SEEDS,
             "baseline": arms[0]["arm"],
             "aa": False,
             "precision": sweep.precision,
@@ -247,7 +262,7 @@ def _table(
         folder = made.folder(home, trial)
         if not folder.done:
             return None
-        judge, _, label = trial.arm.partition(SEPARATOR)
+        judge, _, label = trial.arm.rpartition(SEPARATOR)
         losses[label].setdefault(judge, []).append(read_json(folder.record)["measures"]["val_loss"])
     cells = {label: [loss for seen in judged.values() for loss in seen] for label, judged in losses.items()}
     means = {label: float(np.mean(seen)) for label, seen in cells.items() if None not in seen}  # type: ignore[arg-type]

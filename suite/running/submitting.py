@@ -23,9 +23,10 @@ from suite.words import nearest
 
 
 def manifest_to_pack(
-    home: Path, suite: str, seeds: Sequence[int], arms: Sequence[str], tasks: Sequence[str]
+    home: Path, suite: str, seeds: int | Sequence[int] | None, arms: Sequence[str], tasks: Sequence[str]
 ) -> dict[str, Any]:
-    """The part of a suite's manifest that is asked for, each of whose trials has a record.
+    """The part of a suite's manifest that is asked for (so many of its first seeds, or those), each of whose trials has
+    a record.
 
     Raises:
         UsageError: it was not run, has no such part, or not all of it has been run.
@@ -40,7 +41,9 @@ def manifest_to_pack(
             raise UsageError(f"{option}: {unknown[0]!r} has not been run in {suite}{nearest(unknown[0], known)}")
     beside = [manifest["baseline"], manifest.get("aa_arm"), *(manifest.get("horizons") or {}).values()]
     always = [name for name in beside if name]
-    part = packing.cut(manifest, seeds, [*always, *arms] if arms else [], tasks)
+    if isinstance(seeds, int):
+        seeds = packing.seeds_of(manifest)[:seeds]
+    part = packing.cut(manifest, seeds or [], [*always, *arms] if arms else [], tasks)
     lacking = packing.unfinished(part, home / "trials")
     if lacking:
         first = lacking[0]

@@ -122,6 +122,22 @@ class TestDivergence:
         assert "no number of seeds makes that a tie on a blunt task" in within.words
         assert one(spread(0.002, 0.02, 8)).seeds_to_decide is not None
 
+    def test_what_it_is_compared_with_is_treated_alike(self):
+        """Whichever of two is named first, the other way round the same is said."""
+        ahead, behind = spread(-0.02, 0.002, 8), spread(0.02, 0.002, 8)
+        assert one(ahead, planned=10, diverged=2).word == one(behind, planned=10, reference_diverged=2).word
+        assert one(behind, planned=10, diverged=2).word == "worse"
+        assert one(ahead, planned=10, reference_diverged=2).word == "better"
+        assert one(spread(0.0, 0.001, 9), planned=10, reference_diverged=1).word == "undecided"
+        open_ = one(behind, planned=10, reference_diverged=2)
+        assert open_.seeds_to_decide is None
+        assert open_.words.startswith("nothing can be worse than the baseline, or tie with it, while that diverges")
+        lost = {"reference_planned": 10, "reference_diverged": 10, "reference_finished": 0}
+        assert one([], planned=10, **lost).word == "better"
+        assert one([], planned=10, **lost).words.endswith("every one of the baseline's did (10 of 10)")
+        assert one([], planned=10, finished=0, **lost).word == "indicative"
+        assert one([], planned=10, diverged=1, **lost).word == "indicative"
+
     def test_all_seeds_diverged(self):
         assert one([], planned=10, diverged=10).word == "worse"
         assert one([], planned=5, diverged=5).word == "indicative"

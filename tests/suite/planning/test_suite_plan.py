@@ -164,6 +164,29 @@ def test_a_misspelt_key_is_named_with_those_of_its_place(tiny_suite, change, wor
     assert "digest" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"suite": "../x"}, "suite: '../x': expected a name of lower-case letters"),
+        ({"suite": "My Suite"}, "suite: 'My Suite': expected a name of lower-case letters"),
+        ({"seeds": [0, 100_000]}, "expected distinct seeds of 0 to 99,999; larger ones are the A/A arm's and tuning's"),
+        ({"seeds": [1, 1]}, "expected distinct seeds"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(tiny_suite, change, words):
+    with pytest.raises(config.UsageError) as error:
+        config.parse(tiny_suite | change, "mine.yaml")
+    assert words in str(error.value)
+
+
+def test_what_no_file_states_and_what_is_given_twice_is_refused(suite_file):
+    text = suite_file.read_text()
+    for more, words in (("first_seed: 5", "first_seed: unknown key"), ("seeds: 3", "seeds is given twice")):
+        suite_file.write_text(f"{text}{more}\n")
+        with pytest.raises(config.UsageError, match=words):
+            library.load(str(suite_file))
+
+
 def test_a_term_may_not_take_the_place_of_the_rules_own_loss(tiny_suite, monkeypatch):
     monkeypatch.setattr(registry.get("aux_loss"), "auxiliary", ("balance", "z_loss"))
     tiny_suite["strategies"] = [{"strategy": "aux_loss", "terms": {"z_loss": 0.001}}]
@@ -412,7 +435,7 @@ class TestThePageOnSuites:
     def test_its_tables_have_every_key_and_no_other(self, heading, model):
         section = self.PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
         named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-        assert named == [name for name in model.model_fields if name not in ("digest", "changed")]
+        assert named == [name for name in model.model_fields if name not in config.INTERNAL]
 
     def test_its_defaults_are_the_models(self):
         rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| [^|]+\|$", self.PAGE, re.MULTILINE)

@@ -105,12 +105,24 @@ def test_a_value_that_diverged_is_out_and_all_out_is_an_error(data, home, tmp_pa
         ({"coordinates": [{"key": "rung.decay"}]}, {}, "expected either `values` or `times`"),
         ({"coordinates": [{"values": [{"rung.decay": "cosine"}]}]}, {}, "expected a `name`"),
         ({"seeds": 0}, {}, "seeds: 0"),
+        (
+            {"coordinates": [{"key": "rung.hidden_rate", "values": [0.00123411, 0.00123412, 0.002]}]},
+            {},
+            "hidden_rate: two values are called 0.001234",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(change, settings, message, data, home, tmp_path):
     with pytest.raises(ValueError, match=r"(?s)^[^\n]*$") as error:
         list(sweep.stages(load(data | change, tmp_path), home, settings))
     assert message in str(error.value)
+
+
+def test_a_judges_name_may_hold_what_parts_it_from_its_value(data, home, tmp_path):
+    own = {"key": "rung.hidden_rate", "values": [0.1, 0.2], "judges": [{"strategy": "none", "arm": "none@home"}]}
+    stage = next(sweep.stages(load(data | {"coordinates": [own]}, tmp_path), home))
+    record(stage, home, lambda trial: 2.0 if trial.arm.endswith("@0.2") else 3.0)
+    assert sweep.read(stage, home).table["winner"] == "0.2"
 
 
 def test_values_that_move_together_have_a_name(data, home, tmp_path):

@@ -11,6 +11,8 @@ from click.testing import CliRunner
 from strategies import registry
 from suite import PROTOCOL
 from suite.cli import main
+from suite.cli.options import planned
+from suite.errors import UsageError
 from suite.planning import config, library, plan, tune
 from suite.running import reproduce
 from suite.running.attempt import run_trial
@@ -37,6 +39,18 @@ def test_tuning_has_equal_budgets_and_seeds_no_board_reports(tiny_suite):
     assert {trial.seed for trial in tuning.trials} == {config.TUNE_SEEDS + index for index in range(3)}
     reported = {trial.key for trial in plan.make_plan(config.parse(tiny_suite | {"aa": True}, "test")).trials}
     assert reported.isdisjoint(trial.key for trial in tuning.trials)
+
+
+def test_seeds_asked_for_are_counted_from_where_a_suites_own_are(tiny_suite, home):
+    """Trials on other seeds than tuning and sweeps read would be run for nothing."""
+    assert {trial.seed for trial in planned("tune:quick", "3", home).trials} == {200_000, 200_001, 200_002}
+    assert {trial.seed for trial in planned("tune:quick", "0,7", home).trials} == {200_000, 200_007}
+    assert {trial.seed for trial in planned("sweep:text-bench-muon", "1", home).trials} == {300_000}
+    assert config.parse(tiny_suite, "test").seeds_for(4) == [0, 1, 2, 3]
+    listed = config.parse(tiny_suite | {"seeds": [5, 6, 7]}, "test")
+    assert [listed.seeds_for(asked) for asked in (None, 2, [7, 9])] == [[5, 6, 7], [5, 6], [7, 9]]
+    with pytest.raises(UsageError, match="--seeds: 4; suite tiny lists 3 seeds"):
+        listed.seeds_for(4)
 
 
 def test_what_tunes_a_suite_is_a_suite_that_any_verb_takes():
