@@ -30,7 +30,18 @@ def cell(text: str) -> str:
     return " ".join(text.split())
 
 
+class Made(str):
+    """Text of a cell that is Markdown already."""
+
+
+def link(words: str, target: str) -> Made:
+    """Words linked to a target, which is not a stranger's."""
+    return Made(f"[{cell(words)}]({target})")
+
+
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    return lines + ["| " + " | ".join(cell(text) for text in row) + " |" for row in rows]
+    return lines + [
+        "| " + " | ".join(text if isinstance(text, Made) else cell(text) for text in row) + " |" for row in rows
+    ]

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from results.claims.evaluate import WORDS
-from results.text import cell, table
+from results.text import cell, link, table
+
+SCALE = (
+    "Each was tested at the size named under it as *tested at*, which is small: *contradicted* and *not reproduced* "
+    "are said of that size, not of the source's."
+)
 
 
 def claims_markdown(verdicts: Sequence[Mapping[str, Any]]) -> str:
     """A summary table, then every claim with its source, its rule and its figures, by topic."""
     counts = {word: sum(v["verdict"] == word for v in verdicts) for word in WORDS}
     lines = ["# Claims", "", ", ".join(f"{count} {word}" for word, count in counts.items() if count) + ".", ""]
-    rows = [[v["statement"], v["said"]["number"], v["verdict"]] for v in verdicts]
-    lines += [*table(("Claim", "Said", "Verdict"), rows), ""]
+    lines += [SCALE, ""]
+    order = sorted(verdicts, key=lambda v: list(WORDS).index(v["verdict"]))
+    rows = [[v["verdict"], link(v["statement"], f"#{heading(v['statement'])}"), *_said(v)] for v in order]
+    lines += [*table(("Verdict here", "Claim", "Said", "At the source's scale"), rows), ""]
     lines += ["What the verdicts mean:", "", *(f"- *{word}*: {meaning}." for word, meaning in WORDS.items()), ""]
     for topic, group in groupby(verdicts, key=lambda v: str(v["topic"])):
         lines += [f"## {cell(topic)}", ""]
         for verdict in group:
             lines += _one(verdict)
     return "\n".join(lines)
+
+
+def heading(text: str) -> str:
+    """The anchor that Markdown pages give a heading: lower case, hyphens for blanks, other marks left out."""
+    return re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+
+
+def _said(verdict: Mapping[str, Any]) -> list[str]:
+    return [str(verdict["said"][key]) for key in ("number", "scale")]
 
 
 def _one(verdict: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from results.boards.words import cost_words, margin_words, overhead_words, saved_words, sensitivity_words
 from results.statistics.verdict import WORDS
-from results.text import cell, interval, number, percent, table
+from results.text import cell, interval, link, number, percent, table
 
 COLUMNS = (
     "#",
@@ -31,6 +31,7 @@ READING_SAVINGS = (
     "*time saved*: how much longer than the row's arm the baseline would take for the row's loss, on so many devices.",
     "*dropped at 1.25*: assignments that a capacity of 1.25 times the mean would have dropped over the whole training.",
 )
+REGISTERED = "Expected beforehand, and written down before its trials (no result)"
 SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
 
 
@@ -42,7 +43,7 @@ def not_run(task: Mapping[str, Any]) -> str:
 def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     """One table per task, what the columns mean, the A/A arm, the summary over tasks and every warning."""
     lines = [f"# {cell(board['title'])}", "", _facts(board), ""]
-    lines += [f"Registered: {cell(board['hypothesis'].strip())}", ""] if board.get("hypothesis") else []
+    lines += [f"{REGISTERED}: {cell(board['hypothesis'].strip())}", ""] if board.get("hypothesis") else []
     lines += [line for warning in board["warnings"] for line in (f"> {cell(warning)}", "")]
     for task in board["tasks"]:
         rows = [row for row in board["rows"] if row["task"] == task["name"]]
@@ -76,16 +77,30 @@ def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any], str | None]])
         boards: each with its folder below the one that this text lies in, and the protocol that superseded its own.
     """
     lines = ["# Published boards", ""]
+    lines += [*table(CONTENTS, [_listed(folder, board, old) for folder, board, old in boards]), ""] if boards else []
     for folder, board, superseded_by in boards:
         kept = f" · **superseded** by protocol {superseded_by}, kept as what it was" if superseded_by else ""
         facts = f"{_facts(board)}{kept} · [whole board]({folder}/leaderboard.md)"
-        lines += [f"## {cell(board['title'])}", "", facts, ""]
+        lines += [f"## {folder}: {cell(board['title'])}", "", facts, ""]
         for task in board["tasks"]:
             rows = [row for row in board["rows"] if row["task"] == task["name"]]
             lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
             lines += [*table(SHORT, [_short(row) for row in rows]), ""]
             lines += [f"Not run on this task: {cell(not_run(task))}.", ""] if not_run(task) else []
     return "\n".join(lines)
+
+
+CONTENTS = ("Board", "What it asks", "Track", "Tasks", "Arms", "Seeds")
+
+
+def _listed(folder: str, board: Mapping[str, Any], superseded_by: str | None) -> list[str]:
+    """A board in a line of the contents."""
+    track = str(board.get("track") or "").replace("-", " ") + (", superseded" if superseded_by else "")
+    seeds = sorted({row["delta_loss"]["n"] for row in board["rows"]})
+    span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else "".join(map(str, seeds))
+    names = [f"`{task['name']}`" for task in board["tasks"]]
+    arms = str(len({row["arm"] for row in board["rows"]}))
+    return [link(folder, f"{folder}/leaderboard.md"), board["title"], track, ", ".join(names), arms, span]
 
 
 def leaderboard_csv(board: Mapping[str, Any]) -> str:

@@ -11,8 +11,6 @@ import click
 
 from suite.storage import home as home_folder
 
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
 
 def home_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(

@@ -355,7 +355,7 @@ def dense_twin(rows: Iterable[dict[str, Any]], trials: Iterable[Trial]) -> str |
 
 
 def states(plan: Plan, home: Path) -> dict[str, str]:
-    """key → done | diverged | failed | started | new, from the folders alone."""
+    """key → done | failed | started | new, from the folders alone."""
     found: dict[str, str] = {}
     root = home / "trials"
     present = {entry.name for entry in root.iterdir()} if root.is_dir() else set()

@@ -83,15 +83,6 @@ def floors(task: Task) -> dict[str, float]:
     }
 
 
-def suite_of(name: str, files: Sequence[str] = ()) -> Suite:
-    """The suite, on the track or as the tuning that the name says.
-
-    Raises:
-        UsageError: there is none.
-    """
-    return _board(_behind(name, files), name)
-
-
 def _behind(name: str, files: Sequence[str]) -> Suite:
     """The suite whose board, or track, or tuning the name is.
 

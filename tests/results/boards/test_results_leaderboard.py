@@ -312,6 +312,15 @@ def test_an_arm_of_other_tasks_is_named_below_the_table_and_not_in_it(tmp_path):
     assert text.count(f"Not run on this task: {title}.") == boards_markdown([("b", board, None)]).count("Not run") == 1
 
 
+def test_the_boards_have_a_table_of_contents(tmp_path):
+    board, _, _ = board_of(tmp_path, seeds=6)
+    lines = boards_markdown([("own", board | {"title": "What | is asked"}, None), ("old", board, "2")]).splitlines()
+    arms = len({row["arm"] for row in board["rows"]})
+    assert f"| [own](own/leaderboard.md) | What \\| is asked | as published | `mix-nano` | {arms} | 6 |" in lines
+    assert any(line.startswith("| [old](old/leaderboard.md) | ") and ", superseded |" in line for line in lines)
+    assert "## own: What \\| is asked" in lines
+
+
 def test_a_tasks_words_do_not_depend_on_arms_that_are_not_run_on_it(tmp_path):
     """Holm's family, power and the number of seeds are those of the arms there."""
     _, manifest, trials = board_of(tmp_path, tasks=("mix-nano", "shift-nano"), seeds=6)
@@ -344,9 +353,12 @@ def test_a_tasks_words_do_not_depend_on_arms_that_are_not_run_on_it(tmp_path):
 
 def test_what_was_registered_stands_on_the_board(tmp_path):
     board, manifest, trials = board_of(tmp_path, seeds=2)
-    assert "Registered" not in leaderboard_markdown(board)
+    assert "Expected beforehand" not in leaderboard_markdown(board)
     board = build(manifest | {"hypothesis": "Biases | win."}, collect(manifest, trials))
-    assert "Registered: Biases \\| win." in leaderboard_markdown(board)
+    assert (
+        "Expected beforehand, and written down before its trials (no result): Biases \\| win."
+        in leaderboard_markdown(board)
+    )
 
 
 def test_a_task_without_a_record_has_no_table_yet(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -385,6 +386,11 @@ class TestLedger:
 
     def test_markdown(self):
         text = claims.claims_markdown([claims.evaluate(claim) for claim in self.LEDGER])
+        headings = [line.removeprefix("### ").lower() for line in text.splitlines() if line.startswith("### ")]
+        anchors = {"".join(c for c in h.replace(" ", "-") if c.isalnum() or c in "-_") for h in headings}
+        linked = re.findall(r"\]\(#([^)]*)\)", text)
+        assert len(linked) == len(self.LEDGER)
+        assert set(linked) == anchors
         for claim in self.LEDGER:
             assert f"`{claim.id}`" in text
         assert text.startswith("# Claims\n\n")
