@@ -75,11 +75,11 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
     lines = [HEAD]
     for _, group in groupby(answers, key=lambda answer: answer["need"]):
         of_need = list(group)
-        question, shown = upper(of_need[0]["question"]), list(_shown(of_need))
-        if not shown:
+        question, lines_of = upper(of_need[0]["question"]), list(shown(of_need))
+        if not lines_of:
             lines.append([question, _nothing(of_need[0], link), "", "", ""])
-        for track, found in shown:
-            words = question if found is shown[0][1] else _unlike(found, shown[0][1], track)
+        for track, found in lines_of:
+            words = question if found is lines_of[0][1] else _unlike(found, lines_of[0][1], track)
             lines.append([words, *_cells(found, track, link)])
     return lines
 
@@ -87,7 +87,7 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
 def measured(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
     """What the table's answers rest on, a place a line, under a head."""
     places: dict[str, list[Answer]] = {}
-    for _, found in _shown(answers):
+    for _, found in shown(answers):
         places.setdefault(_place(found), []).append(found)
     lines = [MEASURED]
     for place, (found, *others) in places.items():
@@ -105,7 +105,7 @@ def measured(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
     return lines
 
 
-def _shown(answers: Sequence[Answer]) -> Iterator[tuple[str, Answer]]:
+def shown(answers: Sequence[Answer]) -> Iterator[tuple[str, Answer]]:
     """Track and cell of every line: of each place the one that says most."""
     for answer in answers:
         seen = set()
