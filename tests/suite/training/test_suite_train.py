@@ -19,6 +19,7 @@ from suite.storage.files import read_json
 from suite.storage.trial import Busy, TrialFolder
 from suite.training.checkpoint import NEWEST, PREVIOUS
 from suite.training.clock import Clock
+from suite.training.step import OptimizerStep
 from suite.training.trainer import Interrupted, Training
 
 
@@ -151,6 +152,37 @@ def test_a_bias_that_is_no_number_is_a_divergence_though_the_loss_goes_on(tiny_s
     assert train_loss[measures["diverged_at_step"]] is not None
     assert measures["diverged_at_step"] == 3
     assert "NaN" not in folder.record.read_text()
+
+
+def test_a_divergence_that_an_interruption_comes_upon_is_one(tiny_suite, home, tmp_path, monkeypatch):
+    """The gradient is no number once, in the fourth step, and leaves the weights as they were: only its row tells."""
+    take = OptimizerStep.take
+
+    def once_infinite(self, tokens_BS, step):
+        taken = take(self, tokens_BS, step)
+        if step == 3:
+            taken.row["grad_norm"] = torch.tensor(float("inf"))
+        return taken
+
+    monkeypatch.setattr(OptimizerStep, "take", once_infinite)
+    folder = make(tiny_suite, home)
+    other = TrialFolder(tmp_path / folder.key)
+    shutil.copytree(folder.path, other.path)
+    assert run_trial(folder.path, home / "cache") == "diverged"
+    assert run_trial(other.path, home / "cache", should_stop=stop_after(5)) == "diverged"
+    whole, asked = read_json(folder.record), read_json(other.record)
+    assert asked["measures"] == whole["measures"]
+    assert whole["measures"]["diverged_at_step"] == 3
+
+
+def test_the_last_step_is_too_late_to_stop(tiny_suite, home):
+    """All that is left is to evaluate; a resumed attempt would have no step of its own to take times from."""
+    folder = make(tiny_suite, home)
+    assert run_trial(folder.path, home / "cache", should_stop=stop_after(12)) == "finished"
+    done = read_json(folder.record)
+    assert len(done["attempts"]) == 1
+    took = done["timing"]["step_ms"]
+    assert all(took[part] > 0 for part in ("route", "dispatch", "experts", "cpu"))
 
 
 def test_failure_is_written_down_and_forgotten_by_the_next_attempt(tiny_suite, home):
