@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -329,6 +331,21 @@ def test_what_a_kill_left_beside_a_record_is_swept(tiny_suite, home):
         (folder.path / name).write_text("")
     run_trial(folder.path, home / "cache")
     assert {path.name for path in folder.path.iterdir()} == before
+
+
+def test_no_record_is_written_before_all_that_it_rests_on_is_on_the_disk(tiny_suite, home, monkeypatch):
+    """The journal goes when the record is there: curves and loads in the machine's memory only would go with a cut."""
+    written, fsync = [], os.fsync
+
+    def noting(number):
+        written.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    folder = make(tiny_suite, home)
+    monkeypatch.setattr(os, "fsync", noting)
+    run_trial(folder.path, home / "cache")
+    names = [Path(path).name.removeprefix(".").removesuffix(f".{os.getpid()}.tmp") for path in written]
+    assert names[-3:] == ["curves.parquet", "load.npz", "record.json"]
 
 
 def test_a_run_without_an_evaluation_on_the_way_can_be_reported(tiny_suite, home):
