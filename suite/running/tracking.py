@@ -289,7 +289,7 @@ def board_metrics(board: dict[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     for row in board["rows"]:
         chosen = {key: row[key] for key in wanted if key in row}
-        flat |= flatten(chosen, f"{row['task']}/{row['strategy']}/")
+        flat |= flatten(chosen, f"{row['task']}/{row['arm']}/")
     return {re.sub(r"[^\w\-. :/]", "_", key): value for key, value in flat.items()}
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from suite.cli import main
 from suite.planning import config, library, plan
 from suite.running.attempt import run_trial
-from suite.running.tracking import BackgroundMirror, Mirror, flatten, on_a_network, redacted, thinned
+from suite.running.tracking import BackgroundMirror, Mirror, board_metrics, flatten, on_a_network, redacted, thinned
 from suite.storage.trial import TrialFolder
 from suite.training.trainer import Interrupted
 
@@ -229,3 +229,14 @@ def test_sync_puts_a_suite_s_trials_under_its_one_run_by_whatever_name_it_is_ask
     (parent,) = runs(Mirror(home), **{"equipoise.suite": "tiny"})
     sent = runs(Mirror(home), strategy="aux_loss")
     assert {run.data.tags["mlflow.parentRunId"] for run in sent} == {parent.info.run_id}
+
+
+def test_arms_of_one_strategy_have_figures_of_their_own():
+    rows = [
+        {"task": "zipf-nano", "arm": arm, "strategy": "smebu", "val_loss": {"mean": loss}}
+        for arm, loss in (("smebu", 2.0), ("smebu-slow", 3.0))
+    ]
+    assert board_metrics({"rows": rows}) == {
+        "zipf-nano/smebu/val_loss/mean": 2.0,
+        "zipf-nano/smebu-slow/val_loss/mean": 3.0,
+    }
