@@ -18,7 +18,7 @@ from typing import Any
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
 from slurm.commands import ClusterError, run
-from slurm.trials import INTERRUPTED, finished, now, present, report_death
+from slurm.trials import INTERRUPTED, failed_since, finished, now, present, report_death
 from slurm.worker import SIGNALS
 
 _POLL_SECONDS = 0.2
@@ -61,7 +61,7 @@ class PackedTrials:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR2})  # held back by slurm.launch
         for index, folder in enumerate(map(Path, self.folders)):
             cut = self._lost_a_rank(_restarts() - 1) or (self.cut and _world() > 1)
-            if _restarts() and (folder / "failure.json").exists() and not cut:
+            if _restarts() and failed_since(folder, Path(self.logs), _submission()) and not cut:
                 self._failures[index] = "earlier"  # before this job was requeued; not tried again by itself
             elif not finished(folder):
                 self._start(index)
@@ -203,6 +203,11 @@ def _world() -> int:
 
 def _restarts() -> int:
     return int(os.environ.get("SLURM_RESTART_COUNT", 0))
+
+
+def _submission() -> str:
+    """The id that submitit's files of this submission begin with."""
+    return _job_id().partition("_")[0]
 
 
 def _job_id() -> str:

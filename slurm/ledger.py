@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from slurm.queue import JobState, states
-from slurm.trials import read_json, write_json
+from slurm.trials import failed_since, read_json, write_json
 
 
 @dataclass
@@ -70,15 +70,8 @@ class Place:
         return f"job {self.job_id} is on cluster {self.array.cluster}, and this is cluster {cluster}"
 
     def failed(self, folder: Path, logs: Path) -> bool:
-        """Whether the trial left its `failure.json` in this job, not in one before (by the file system's clock)."""
-        try:
-            failure = (folder / "failure.json").stat().st_mtime_ns
-        except OSError:
-            return False
-        try:
-            return failure >= (logs / f"{self.array.job_id}_submission.sh").stat().st_mtime_ns
-        except OSError:
-            return True
+        """Whether the trial left its `failure.json` in this job, not in one before."""
+        return failed_since(folder, logs, str(self.array.job_id))
 
 
 class Ledger:

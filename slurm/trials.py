@@ -61,6 +61,21 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     draft.replace(path)
 
 
+def failed_since(folder: Path, logs: Path, job_id: str) -> bool:
+    """Whether a trial left its `failure.json` after a job (an array by its own id) was submitted, not in one before.
+
+    By the file system's clock: nodes need not agree on the time. A job whose script is not there counts as the first.
+    """
+    try:
+        failure = (folder / "failure.json").stat().st_mtime_ns
+    except OSError:
+        return False
+    try:
+        return failure >= (logs / f"{job_id}_submission.sh").stat().st_mtime_ns
+    except OSError:
+        return True
+
+
 def report_death(folder: Path, error: str, message: str) -> None:
     """Leave `failure.json` for a trial that could not do so itself."""
     step = read_json(folder / "status.json").get("step")

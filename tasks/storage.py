@@ -24,10 +24,17 @@ def writable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file; the system releases it when the process ends, however it ends."""
+    """Holds a lock file; the system releases it when the process ends, however it ends.
+
+    Raises:
+        CorpusError: it can't be written, or can't be held there.
+    """
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")  # noqa: SIM115
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            raise CorpusError(f"cache: {path.parent}: its file system cannot lock ({error.strerror})") from None
         yield

@@ -245,18 +245,23 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
     \b
       equipoise sync quick
     """
-    from suite.running.tracking import Mirror, redacted
+    from suite.running.tracking import DAMAGED, Mirror, redacted
     from suite.storage.trial import TrialFolder
 
     folder = resolve_home(home)
     names = suites or tuple(sorted(file.stem for file in (folder / "suites").glob("*.json")))
     mirror = Mirror(folder)
-    recorded = left = 0
-    for name in names:
-        for trial in manifest_of(folder, name)["trials"]:
-            title = f"{trial['task']}/{trial['arm']}/{trial['seed']}"
+    recorded = left = damaged = 0
+    for manifest in [manifest_of(folder, name) for name in names]:
+        for trial in manifest["trials"]:
+            key, title = trial["trial_key"], f"{trial['task']}/{trial['arm']}/{trial['seed']}"
             try:
-                done = mirror.sync_trial(TrialFolder(folder / "trials" / trial["trial_key"]), name, title)
+                done = mirror.sync_trial(TrialFolder(folder / "trials" / key), manifest["suite"], title)
+            except DAMAGED as error:
+                said = f"{type(error).__name__}: {first_line(error)}"
+                click.echo(f"equipoise: trial {key} ({title}) cannot be sent: {said}", err=True)
+                damaged += 1
+                continue
             except Exception as error:  # whatever the client raises means the same: not now
                 click.echo(
                     f"equipoise: MLflow at {redacted(mirror.uri)}: {type(error).__name__}: {first_line(error)}",
@@ -264,7 +269,10 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
                 )
                 sys.exit(1)
             recorded, left = recorded + done, left + (not done)
-    click.echo(f"MLflow at {redacted(mirror.uri)}: {recorded} trials recorded, {left} not finished yet")
+    counts = f"{recorded} trials recorded, {left} not finished yet{f', {damaged} damaged' if damaged else ''}"
+    click.echo(f"MLflow at {redacted(mirror.uri)}: {counts}")
+    if damaged:
+        sys.exit(1)
 
 
 @click.command()

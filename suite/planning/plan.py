@@ -74,9 +74,9 @@ class Plan:
         folder.path.mkdir(parents=True, exist_ok=True)
         known = read_json(folder.trial) if folder.trial.exists() else {}
         if not folder.done and known.get("plugins") != trial.cell.plugins:  # new, or its plug-in has moved
-            write_json(folder.trial, {**known, **trial.definition})
-            for file in trial.cell.plugins:
+            for file in trial.cell.plugins:  # first: one that has vanished leaves no definition that looks complete
                 write_atomically(folder.plugin, Path(file).read_bytes())
+            write_json(folder.trial, {**known, **trial.definition})
         return folder
 
 
@@ -379,6 +379,9 @@ def failure_line(folder: TrialFolder) -> str:
     """Why a trial failed, in one line."""
     if not folder.failure.exists():
         return "ended without a word (killed?)"
-    failure = read_json(folder.failure)
+    try:
+        failure = read_json(folder.failure)
+    except ValueError as error:
+        return str(error)
     message = str(failure.get("message", "")).splitlines()
     return f"{failure.get('error')}: {message[0] if message else ''}"

@@ -18,6 +18,7 @@ from typing import Any
 
 from suite.planning.plan import Plan, failure_line
 from suite.planning.trials import Trial
+from suite.storage.files import read_json
 from suite.storage.trial import TrialFolder
 
 STOP_PATIENCE = 60.0  # seconds for all workers together to write their checkpoints
@@ -41,7 +42,7 @@ class _Worker:
 
 
 class Runner:
-    """Keeps `jobs` workers busy. One trial's failure, or one worker's death, never stops the others."""
+    """Keeps `jobs` workers busy. A trial's failure, a bad folder or a worker's death never stops the others."""
 
     def __init__(self, plan: Plan, home: Path, jobs: int, watch: Callable[[dict[str, Any]], None]) -> None:
         self.plan, self.home, self.watch = plan, home, watch
@@ -49,7 +50,7 @@ class Runner:
         self.outcome = Outcome()
         self._events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._workers: list[_Worker] = []
-        self._busy_since: dict[str, float] = {}
+        self._held: dict[str, tuple[float, str]] = {}  # key → since when another process holds it, and what was said
 
     def run(self) -> Outcome:
         """Run what has no record yet. Ctrl-C checkpoints what is running and returns."""
@@ -97,7 +98,8 @@ class Runner:
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
         for line in worker.process.stdout:
-            self._events.put((worker, json.loads(line)))
+            with suppress(ValueError):  # torn: it died while it wrote, which is told next
+                self._events.put((worker, json.loads(line)))
         self._events.put((worker, None))
 
     def _serve(self, todo: deque[Trial]) -> None:
@@ -108,53 +110,74 @@ class Runner:
                 continue
             kind, key = event["event"], str(event.get("key"))
             if kind == "busy":
-                self._wait_for(key, event["message"], todo)
+                self._wait_for(key, event, todo)
             elif kind == "failed":
-                self.outcome.failed[key] = event["message"]
-            elif kind == "done":
-                self.outcome.finished.append(key)
-            self.watch(event)
+                self._failed(key, event["message"])
+            elif kind == "idle":
+                self._recorded(key)
+            else:
+                if kind == "done":
+                    self.outcome.finished.append(key)
+                self.watch(event)
             if kind in ("ready", "idle", "failed", "busy"):
                 worker.key = None
                 self._hand_out(worker, todo)
 
-    def _hand_out(self, worker: _Worker, todo: deque[Trial]) -> None:
-        assert worker.process.stdin is not None
-        if not todo:
-            worker.process.stdin.close()
-            return
-        trial = todo.popleft()
-        if trial.key in self._busy_since:
-            time.sleep(1.0)  # held by another process a moment ago
-        folder = self.plan.write_trial(self.home, trial)
-        worker.key = trial.key
-        with suppress(BrokenPipeError):  # it just died, which `_gone` will see
-            worker.process.stdin.write(f"{folder.path}\n")
-            worker.process.stdin.flush()
+    def _failed(self, key: str, why: str) -> None:
+        self.outcome.failed[key] = why
+        self.watch({"event": "failed", "key": key, "message": why})
 
-    def _wait_for(self, key: str, message: str, todo: deque[Trial]) -> None:
-        """Another process holds the trial: look again later; its record will do as well as ours."""
-        since = self._busy_since.setdefault(key, time.monotonic())
-        if time.monotonic() - since < BUSY_PATIENCE:
-            todo.append(next(trial for trial in self.plan.trials if trial.key == key))
-        else:
-            self.outcome.failed[key] = message
+    def _recorded(self, key: str) -> None:
+        """The trial has its record; said here if its worker did not, having died too soon or found another's there."""
+        if key not in self.outcome.finished:
+            status = read_json(TrialFolder(self.home / "trials" / key).record)["status"]
+            self.outcome.finished.append(key)
+            self.watch({"event": "done", "key": key, "status": status})
+
+    def _hand_out(self, worker: _Worker, todo: deque[Trial]) -> None:
+        """Give the worker the next trial whose folder can be written; send it away where none is left."""
+        assert worker.process.stdin is not None
+        while todo:
+            trial = todo.popleft()
+            if trial.key in self._held:
+                time.sleep(1.0)  # held by another process a moment ago
+            try:
+                folder = self.plan.write_trial(self.home, trial)
+            except (OSError, ValueError) as error:  # a full disk, a plug-in that has vanished, a damaged definition
+                self._failed(trial.key, f"{type(error).__name__}: {error}")
+                continue
+            worker.key = trial.key
+            with suppress(BrokenPipeError):  # it just died, which `_gone` will see
+                worker.process.stdin.write(f"{folder.path}\n")
+                worker.process.stdin.flush()
+            return
+        worker.process.stdin.close()
+
+    def _wait_for(self, key: str, event: dict[str, Any], todo: deque[Trial]) -> None:
+        """Another process holds the trial: look again later, and say so when it is news; its record is as good."""
+        since, said = self._held.get(key, (time.monotonic(), ""))
+        self._held[key] = since, event["message"]
+        if time.monotonic() - since >= BUSY_PATIENCE:
+            self._failed(key, event["message"])
+            return
+        todo.append(next(trial for trial in self.plan.trials if trial.key == key))
+        if event["message"] != said:
+            self.watch(event)
 
     def _gone(self, worker: _Worker, todo: deque[Trial]) -> None:
-        """A worker ended. With a trial in hand, that trial was killed: it is resumable, and said so."""
+        """A worker ended. A trial in its hand that has no record was killed: it is resumable, and said so."""
         code = worker.process.wait()
         self._workers.remove(worker)
         if worker.key is None:
             return
         folder = TrialFolder(self.home / "trials" / worker.key)
         if folder.done:
-            return
-        self.outcome.failed[worker.key] = (
-            f"its process ended with {f'signal {-code}' if code < 0 else f'code {code}'}; run again to resume"
-            if not folder.failure.exists()
-            else failure_line(folder)
-        )
-        self.watch({"event": "failed", "key": worker.key, "message": self.outcome.failed[worker.key]})
+            self._recorded(worker.key)
+        elif folder.failure.exists():
+            self._failed(worker.key, failure_line(folder))
+        else:
+            ending = f"signal {-code}" if code < 0 else f"code {code}"
+            self._failed(worker.key, f"its process ended with {ending}; run again to resume")
         if todo:
             self._spawn()
 

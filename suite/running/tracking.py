@@ -22,6 +22,7 @@ from suite.storage.trial import TrialFolder
 
 POINTS = 200  # a curve's points in MLflow; the folder has them all
 SYNC_SECONDS = 5.0
+DAMAGED = (ValueError, LookupError, FileNotFoundError)  # of one trial's folder, which holds up nobody else's
 CURVES = (
     "train_loss",
     "val_loss",
@@ -174,7 +175,7 @@ class Mirror:
     def sync_trial(self, folder: TrialFolder, suite: str, name: str) -> bool:
         """Send what MLflow does not have of this trial. True if it now has the finished record.
 
-        Raises whatever the client raises; the caller decides to try again later.
+        Raises what `DAMAGED` lists, or whatever the client raises; the caller decides to try again later.
         """
         cursor_path = folder.path / "mlflow.json"
         cursor = read_json(cursor_path) if cursor_path.exists() else {}
@@ -288,7 +289,7 @@ def board_metrics(board: dict[str, Any]) -> dict[str, float]:
     flat: dict[str, float] = {}
     for row in board["rows"]:
         chosen = {key: row[key] for key in wanted if key in row}
-        flat |= flatten(chosen, f"{row['task']}/{row['strategy']}/")
+        flat |= flatten(chosen, f"{row['task']}/{row['arm']}/")
     return {re.sub(r"[^\w\-. :/]", "_", key): value for key, value in flat.items()}
 
 
@@ -330,8 +331,7 @@ class BackgroundMirror:
                         del self._left[key]
                 except Exception as error:
                     self.error = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                    # a damaged folder holds up nobody else; a server that does not answer does
-                    if not isinstance(error, ValueError | KeyError):
+                    if not isinstance(error, DAMAGED):
                         break
             if last or not self._left:
                 return

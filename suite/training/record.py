@@ -5,6 +5,7 @@ Shapes: S steps, L MoE layers, E experts.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from results.statistics.expert_parallel import CAPACITY_FACTOR, mean_device_rows
+from suite.storage.files import write_atomically
 from suite.training import measures
 from suite.training.evaluate import Evaluation, Probes
 from suite.training.heldout import HeldOut
@@ -161,15 +163,15 @@ def probe_measures(probes: Probes, experts: int) -> dict[str, Any]:
 def write_columns(
     folder: Path, curves: list[dict[str, Any]], load_SLE: NDArray[Any], bias_SLE: NDArray[Any] | None, val_load: Any
 ) -> None:
-    """`curves.parquet` and `load.npz`."""
+    """`curves.parquet` and `load.npz`: on the disk before the record is, after which the journal goes."""
     names = list(dict.fromkeys([*CURVES, *(name for row in curves for name in row)]))
     columns = {name: pa.array([row.get(name) for row in curves], CURVES.get(name, pa.float64())) for name in names}
-    temporary = folder / ".curves.parquet.tmp"
-    pq.write_table(pa.table(columns), temporary, compression="zstd")
-    temporary.replace(folder / "curves.parquet")
+    table = io.BytesIO()
+    pq.write_table(pa.table(columns), table, compression="zstd")
+    write_atomically(folder / "curves.parquet", table.getvalue())
     arrays = {"load": load_SLE.astype(np.uint32), "val_load": np.asarray(val_load, dtype=np.uint64)}
     if bias_SLE is not None:
         arrays["bias"] = bias_SLE.astype(np.float32)
-    temporary = folder / ".load.tmp.npz"
-    np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
-    temporary.replace(folder / "load.npz")
+    archive = io.BytesIO()
+    np.savez_compressed(archive, **arrays)  # type: ignore[arg-type]
+    write_atomically(folder / "load.npz", archive.getvalue())

@@ -24,6 +24,7 @@ class Recorder:
     def __init__(self, journal: Journal, layers: int, experts: int, leads: bool) -> None:
         self.journal, self._leads = journal, leads
         self.held: list[Taken] = []
+        self.diverged = False  # in a row flushed so far loss, gradient or a bias is no number
         self._bias_before = np.zeros((layers, experts), dtype=np.float32)
 
     def keep(self, taken: Taken) -> None:
@@ -37,12 +38,8 @@ class Recorder:
         if biases is not None:
             self._bias_before = biases[-1]
 
-    def flush(self) -> tuple[dict[str, Any], bool] | None:
-        """Write the rows held.
-
-        Returns:
-            The last one, and whether training diverged: loss, gradient or a bias is no number. None if no row is held.
-        """
+    def flush(self) -> dict[str, Any] | None:
+        """Write the rows held. Returns the last one; None if no row is held."""
         if not self.held:
             return None
         held, self.held = self.held, []
@@ -63,7 +60,8 @@ class Recorder:
             arrays = {"load": load_RLE} | ({"bias": bias_RLE} if bias_RLE is not None else {})
             self.journal.append(rows, **arrays)
         finite = np.isfinite(scalars).all() and (bias_RLE is None or np.isfinite(bias_RLE).all())
-        return rows[-1], not finite
+        self.diverged |= not finite
+        return rows[-1]
 
     def _describe_biases(self, rows: list[dict[str, Any]], bias_RLE: Any) -> None:
         """Size, common part, and mean |Δb| of each row; the row before the first one is the last flushed."""

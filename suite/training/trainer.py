@@ -63,7 +63,11 @@ class Training:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def run(self, should_stop: Callable[[], bool]) -> str:
-        """Train to the end. Returns "finished" or "diverged"; raises Interrupted when asked to stop."""
+        """Train to the end. Returns "finished" or "diverged"; raises Interrupted when asked to stop.
+
+        What ends by itself is not stopped: after the last step only the end is left, and a divergence ends at the next
+        flush, with the rows that an undisturbed attempt has.
+        """
         rung = self.rung
         self.model.train()
         while self.step < rung.steps:
@@ -81,8 +85,7 @@ class Training:
                 if self.flush():
                     return "diverged"
                 self._checkpoint_if_due()
-            if self._all_stop(should_stop):
-                self.flush()
+            if self.step < rung.steps and self._all_stop(should_stop) and not self.flush():
                 self.save()
                 raise Interrupted(f"stopped at step {self.step} of {rung.steps}; run it again to resume")
         return "finished"
@@ -99,14 +102,11 @@ class Training:
         return self.optimizer_step.take(tokens_BS, self.step)
 
     def flush(self) -> bool:
-        """Write the rows since the last flush. Returns whether training diverged."""
-        flushed = self.recorder.flush()
-        if flushed is None:
-            return False
-        row, diverged = flushed
-        if self.world.leads:
+        """Write the rows since the last flush. Returns whether training has diverged."""
+        row = self.recorder.flush()
+        if row is not None and self.world.leads:
             self.reporter.progress(self.step, self.rung.steps, row["train_loss"], self.clock.seconds)
-        return diverged
+        return self.recorder.diverged
 
     def _all_stop(self, should_stop: Callable[[], bool]) -> bool:
         """Whether to stop now. Several ranks agree, at flushes only: one that stopped alone would hang the rest."""

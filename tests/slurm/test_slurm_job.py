@@ -81,6 +81,24 @@ def test_a_failure_of_before_counts_in_a_requeued_job_only(tmp_path, monkeypatch
     assert not (tmp_path / "trials" / "a" / "failure.json").exists()
 
 
+@pytest.mark.parametrize("element", [{}, {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}])
+def test_a_failure_of_an_earlier_job_does_not_count_in_one_that_was_requeued_before_it_began(
+    tmp_path, monkeypatch, element
+):
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1", **element}.items():
+        monkeypatch.setenv(name, value)
+    failed = tmp_path / "trials" / "a" / "failure.json"
+    failed.parent.mkdir(parents=True)
+    failed.write_text("{}")
+    (tmp_path / "7_submission.sh").touch()
+    submitted = (tmp_path / "7_submission.sh").stat().st_mtime
+    os.utime(failed, (submitted + 60, submitted + 60))
+    with pytest.raises(TrialsFailedError, match="earlier"):
+        pack(tmp_path, "a")()
+    os.utime(failed, (submitted - 60, submitted - 60))
+    assert pack(tmp_path, "a")() == ["a"]
+
+
 @pytest.fixture
 def of_two_ranks(monkeypatch):
     """This process as one task of two, of the third element of an array whose own id that element has."""

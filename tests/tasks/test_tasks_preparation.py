@@ -155,6 +155,15 @@ def test_a_full_disk_is_one_line_and_loses_nothing(text_task, text_folder, tmp_p
     assert tasks.open_source(text_task, tmp_path / "cache", 0).batch(0)[0].shape == (4, 33)
 
 
+def test_a_file_system_that_cannot_lock_is_named(text_folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    message = refused(text_overrides(text_folder), tmp_path / "cache")
+    assert message == f"cache: {tmp_path / 'cache' / 'corpora'}: its file system cannot lock (No locks available)"
+
+
 def test_text_that_is_not_utf8_is_named(text_folder, tmp_path):
     (text_folder / "prose" / "5.txt").write_bytes(b"caf\xe9 au lait")
     message = refused(text_overrides(text_folder), tmp_path / "cache")

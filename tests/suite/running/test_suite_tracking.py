@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from click.testing import CliRunner
 
-from suite.planning import config, plan
+from suite.cli import main
+from suite.planning import config, library, plan
 from suite.running.attempt import run_trial
-from suite.running.tracking import BackgroundMirror, Mirror, flatten, on_a_network, redacted, thinned
+from suite.running.tracking import BackgroundMirror, Mirror, board_metrics, flatten, on_a_network, redacted, thinned
 from suite.storage.trial import TrialFolder
 from suite.training.trainer import Interrupted
 
@@ -180,3 +183,60 @@ def test_a_damaged_trial_does_not_hold_up_the_next(trial, home):
     assert mirror.close(patience=120) == 1
     assert "damaged" in str(mirror.error)
     assert len(runs(Mirror(home), trial_key=trial.key)) == 1
+
+
+@pytest.fixture
+def three(tiny_suite, home):
+    """Three finished trials of a suite that MLflow has not heard of, and the suite's file."""
+    file = home.parent / "three.yaml"
+    file.write_text(yaml.safe_dump(tiny_suite | {"seeds": 3, "strategies": ["aux_loss"]}))
+    made = plan.make_plan(library.load(str(file)))
+    made.write_manifest(home)
+    folders = [made.write_trial(home, trial) for trial in made.trials]
+    for folder in folders:
+        run_trial(folder.path, home / "cache")
+    return file, folders
+
+
+def sync(home, *names):
+    return CliRunner().invoke(main, ["sync", *map(str, names), "--home", str(home)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("mlflow.json", "{", "mlflow.json: damaged"),
+        ("record.json", "{}", "KeyError"),
+        ("curves.parquet", None, "FileNotFoundError"),
+    ],
+)
+def test_sync_names_a_damaged_trial_and_sends_those_after_it(three, home, name, text, said):
+    _, folders = three
+    file = folders[0].path / name
+    file.unlink(missing_ok=True) if text is None else file.write_text(text)
+    result = sync(home)
+    assert result.exit_code == 1
+    assert "2 trials recorded, 0 not finished yet, 1 damaged" in result.output
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("equipoise: "))
+    assert line.startswith(f"equipoise: trial {folders[0].key} (zipf-nano/aux_loss/0) cannot be sent: ")
+    assert said in line
+    assert len(runs(Mirror(home), strategy="aux_loss")) == 2
+
+
+def test_sync_puts_a_suite_s_trials_under_its_one_run_by_whatever_name_it_is_asked_for(three, home):
+    file, _ = three
+    assert sync(home, file).exit_code == 0
+    (parent,) = runs(Mirror(home), **{"equipoise.suite": "tiny"})
+    sent = runs(Mirror(home), strategy="aux_loss")
+    assert {run.data.tags["mlflow.parentRunId"] for run in sent} == {parent.info.run_id}
+
+
+def test_arms_of_one_strategy_have_figures_of_their_own():
+    rows = [
+        {"task": "zipf-nano", "arm": arm, "strategy": "smebu", "val_loss": {"mean": loss}}
+        for arm, loss in (("smebu", 2.0), ("smebu-slow", 3.0))
+    ]
+    assert board_metrics({"rows": rows}) == {
+        "zipf-nano/smebu/val_loss/mean": 2.0,
+        "zipf-nano/smebu-slow/val_loss/mean": 3.0,
+    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from suite.storage.files import read_json
 from suite.storage.trial import Busy, TrialFolder
 from suite.training.checkpoint import NEWEST, PREVIOUS
 from suite.training.clock import Clock
+from suite.training.step import OptimizerStep
 from suite.training.trainer import Interrupted, Training
 
 
@@ -151,6 +154,37 @@ def test_a_bias_that_is_no_number_is_a_divergence_though_the_loss_goes_on(tiny_s
     assert train_loss[measures["diverged_at_step"]] is not None
     assert measures["diverged_at_step"] == 3
     assert "NaN" not in folder.record.read_text()
+
+
+def test_a_divergence_that_an_interruption_comes_upon_is_one(tiny_suite, home, tmp_path, monkeypatch):
+    """The gradient is no number once, in the fourth step, and leaves the weights as they were: only its row tells."""
+    take = OptimizerStep.take
+
+    def once_infinite(self, tokens_BS, step):
+        taken = take(self, tokens_BS, step)
+        if step == 3:
+            taken.row["grad_norm"] = torch.tensor(float("inf"))
+        return taken
+
+    monkeypatch.setattr(OptimizerStep, "take", once_infinite)
+    folder = make(tiny_suite, home)
+    other = TrialFolder(tmp_path / folder.key)
+    shutil.copytree(folder.path, other.path)
+    assert run_trial(folder.path, home / "cache") == "diverged"
+    assert run_trial(other.path, home / "cache", should_stop=stop_after(5)) == "diverged"
+    whole, asked = read_json(folder.record), read_json(other.record)
+    assert asked["measures"] == whole["measures"]
+    assert whole["measures"]["diverged_at_step"] == 3
+
+
+def test_the_last_step_is_too_late_to_stop(tiny_suite, home):
+    """All that is left is to evaluate; a resumed attempt would have no step of its own to take times from."""
+    folder = make(tiny_suite, home)
+    assert run_trial(folder.path, home / "cache", should_stop=stop_after(12)) == "finished"
+    done = read_json(folder.record)
+    assert len(done["attempts"]) == 1
+    took = done["timing"]["step_ms"]
+    assert all(took[part] > 0 for part in ("route", "dispatch", "experts", "cpu"))
 
 
 def test_failure_is_written_down_and_forgotten_by_the_next_attempt(tiny_suite, home):
@@ -297,6 +331,21 @@ def test_what_a_kill_left_beside_a_record_is_swept(tiny_suite, home):
         (folder.path / name).write_text("")
     run_trial(folder.path, home / "cache")
     assert {path.name for path in folder.path.iterdir()} == before
+
+
+def test_no_record_is_written_before_all_that_it_rests_on_is_on_the_disk(tiny_suite, home, monkeypatch):
+    """The journal goes when the record is there: curves and loads in the machine's memory only would go with a cut."""
+    written, fsync = [], os.fsync
+
+    def noting(number):
+        written.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    folder = make(tiny_suite, home)
+    monkeypatch.setattr(os, "fsync", noting)
+    run_trial(folder.path, home / "cache")
+    names = [Path(path).name.removeprefix(".").removesuffix(f".{os.getpid()}.tmp") for path in written]
+    assert names[-3:] == ["curves.parquet", "load.npz", "record.json"]
 
 
 def test_a_run_without_an_evaluation_on_the_way_can_be_reported(tiny_suite, home):
