@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from results.recommend.evidence import Cell, Row
 from results.statistics.tuning import BALANCED_BELOW
@@ -12,7 +15,7 @@ TEXT = ("text", "mix", "long")
 SPARSE = ("text-sparse", "sparse")
 SHIFT = ("text-shift", "recall-shift", "shift")
 RECALL = ("recall",)
-TABLES = frozenset({"hash", "stable_moe"})  # in the end they route by a fixed table of tokens; all others by a router
+TABLES = frozenset(yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))["tables"])
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,13 @@ def test_no_code_outside_strategies_knows_one_by_name():
                     assert not known, f"{path.relative_to(ROOT)}:{node.lineno} compares with {known}"
 
 
+def test_the_tables_that_recommendations_know_are_strategies():
+    from results.recommend.needs import TABLES
+    from strategies import registry
+
+    assert TABLES <= set(registry.available())
+
+
 def test_every_readme_link_leads_somewhere():
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
