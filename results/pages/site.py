@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 import jinja2
 
 from results.boards.words import cost_words
+from results.claims.report import claims_markdown
 from results.pages import recommendation
 from results.pages.embedded import figures_data
 from results.pages.markdown import boards_markdown
@@ -28,8 +29,8 @@ _SET_ASIDE = "protocol-"  # and its number: a folder of boards of a protocol tha
 
 
 def write_index(published: Path) -> Path:
-    """Write `published`/index.html, README.md, and claims.html where there is a claims.json (a list of verdicts), also
-    in a folder `protocol-N` of what was set aside.
+    """Write `published`/index.html, README.md, and claims.html and claims.md where there is a claims.json (a list of
+    verdicts); in a folder `protocol-N` of what was set aside its page too.
 
     Boards' own pages get their tracks side by side; pages of older protocols are left as they were made.
 
@@ -86,7 +87,7 @@ def write_index(published: Path) -> Path:
 
 
 def _write_claims(place: Path, set_aside: int) -> None:
-    """The page of the verdicts that a folder has; `set_aside`: the protocol whose verdicts it keeps, 0 for today's."""
+    """The pages of the verdicts that a folder has; `set_aside`: the protocol whose verdicts it keeps, 0 for today's."""
     path = place / "claims.json"
     verdicts = _read(path) if path.exists() else []
     if verdicts:
@@ -95,6 +96,8 @@ def _write_claims(place: Path, set_aside: int) -> None:
         except (jinja2.UndefinedError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not a list of verdicts on claims ({error})") from None
         path.with_suffix(".html").write_text(page, encoding="utf-8")
+        if not set_aside:
+            path.with_suffix(".md").write_text(claims_markdown(verdicts), encoding="utf-8")
 
 
 def _version(board: Mapping[str, Any]) -> tuple[int, str]:
