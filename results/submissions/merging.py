@@ -34,9 +34,13 @@ class Merged:
 
     folder: Path
     manifest: dict[str, Any]
-    added: list[str] = field(default_factory=list)  # keys of trials that the board did not have
+    added: list[str] = field(default_factory=list)  # keys of trials that the board did not list, or had no record of
     superseded: list[str] = field(default_factory=list)  # arms that gave way
     remarks: list[str] = field(default_factory=list)
+
+    def has(self, key: str) -> bool:
+        """Whether the trial's record is in the board's folder."""
+        return (self.folder / "trials" / key / "record.json").exists()
 
 
 def place(published: Path, board: str, hardware: str) -> Path:
@@ -49,6 +53,9 @@ def place(published: Path, board: str, hardware: str) -> Path:
 
 def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, when: str) -> Merged:
     """Join a submission that `verify` found nothing against with the board it belongs to. Writes nothing.
+
+    What is new is what the board's manifest does not list, or lists without a record: a record alone does not say whose
+    it is. A submission that the board has already adds nothing, so that joining it again is safe.
 
     Args:
         when: the day, as 2026-01-31.
@@ -73,6 +80,7 @@ def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, 
     gone = _give_way(merged, theirs, mark)
     _compare_shared(merged, theirs, records)
     marks = _marks(ours)
+    listed = _cells_by_key(ours)
     arms = {arm["arm"] for arm in ours["arms"]}
     ours["arms"] += [copy.deepcopy(arm) for arm in theirs["arms"] if arm["arm"] not in arms]
     tasks = {task["name"] for task in ours["tasks"]}
@@ -80,11 +88,9 @@ def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, 
     cells = {(cell["arm"], cell["task"], cell["seed"]): cell for cell in [*theirs["trials"], *ours["trials"]]}
     ours["trials"] = list(cells.values())
     for key in sorted(records):
-        if not (folder / "trials" / key / "record.json").exists():
+        if key not in listed or not merged.has(key):
             merged.added.append(key)
             marks[key] = mark
-    if not merged.added:
-        raise Apart(f"{folder.name}: has every trial of the submission already")
     for name in ("aa_arm", "twin", "horizons"):
         ours[name] = ours.get(name) or theirs.get(name)
     merged.superseded = gone
@@ -149,21 +155,23 @@ def _supersede(manifest: dict[str, Any], arm: dict[str, Any], cells: Sequence[Ma
 
 
 def _compare_shared(merged: Merged, theirs: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> None:
-    """Trials that both have must have come out alike: that is what lets the others stand side by side."""
-    folder = merged.folder / "trials"
+    """Trials that both have must have come out alike: that is what lets the others stand side by side.
+
+    The manifests say which those are. Records of the board's may still be missing, if joining the same submission was
+    interrupted.
+    """
+    listed = _cells_by_key(merged.manifest)
     arms = {(cell["arm"], cell["task"]) for cell in theirs["trials"]}
     for arm, task in sorted(arms):
         cells = [cell for cell in theirs["trials"] if (cell["arm"], cell["task"]) == (arm, task)]
-        shared = [cell["trial_key"] for cell in cells if (folder / cell["trial_key"] / "record.json").exists()]
-        if not shared:
-            if arm == theirs["baseline"]:
-                raise Apart(f"{merged.folder.name}: no trial of {arm} on {task} is in both; nothing ties them together")
-            continue
-        there = {key: load_record(folder / key) for key in shared}
+        keys = [cell["trial_key"] for cell in cells]
+        if arm == theirs["baseline"] and not listed.keys() & keys:
+            raise Apart(f"{merged.folder.name}: no trial of {arm} on {task} is in both; nothing ties them together")
+        there = {key: load_record(merged.folder / "trials" / key) for key in keys if merged.has(key)}
         losses = [record["measures"]["val_loss"] for record in there.values()]
         room = _room([loss for loss in losses if loss is not None])
-        for key in shared:
-            _compare(merged, f"{arm} on {task}", there[key], records[key], room)
+        for key, record in there.items():
+            _compare(merged, f"{arm} on {task}", record, records[key], room)
 
 
 def _compare(merged: Merged, where: str, ours: dict[str, Any], theirs: dict[str, Any], room: float) -> None:

@@ -187,7 +187,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
 
     A board shows one kind of hardware: results from another kind get a board of their own. Rows say who submitted
     them, and when. A newer entry of the same submitter takes the older one's place, which stays readable in
-    superseded.md beside the board.
+    superseded.md beside the board. Safe to repeat: what was interrupted is finished.
     """
     from results.submissions import merging
     from suite.cli.advising import renewed
@@ -213,8 +213,9 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
             click.echo(f"{path.name}: remark: {line}")
         joining.write(merged, report)
         _renew(merged.folder)
-        gone = f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
-        click.echo(f"{path.name}: {len(merged.added)} trials joined {merged.folder.name}{gone}")
+        board, gone = merged.folder.name, f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
+        joined = f"{len(merged.added)} trials joined {board}{gone}"
+        click.echo(f"{path.name}: {joined if merged.added else f'{board} has every trial of the submission already'}")
     renewed(published)
 
 

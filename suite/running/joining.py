@@ -23,22 +23,19 @@ from strategies import registry
 from suite.running import reproduce
 from suite.running.attempt import run_trial
 from suite.running.submitting import comes_along
-from suite.storage.files import read_json, write_json
+from suite.storage.files import read_json, write_atomically, write_json
 
 
 def write(merged: Merged, report: Report) -> None:
-    """The manifest, and records and curves of the trials that are new, plug-ins as text, and what tuning chose."""
+    """The manifest, plug-ins as text, what tuning chose, and curves and records of the trials that are new.
+
+    The manifest comes first, since it says whose the trials are, and a trial's record last: after a kill the same
+    submission joins again, and what the manifest lists without a record is what is still to be written.
+    """
     assert report.submission is not None
     folder = merged.folder
-    for key in merged.added:
-        trial = report.trials[key]
-        place = folder / "trials" / key
-        place.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        (place / "record.json").write_text(f"{text}\n", encoding="utf-8")  # without white space, as boards have them
-        with tempfile.TemporaryDirectory() as scratch:
-            write_curves(Path(scratch) / "curves.parquet", trial)
-            thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "manifest.json", merged.manifest)
     for name, text in report.submission.plugins.items():
         path = folder / "plugins" / f"{name}.py.txt"  # a text: nothing imports it
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +44,19 @@ def write(merged: Merged, report: Report) -> None:
         path = folder / "tuning.json"
         ours = read_json(path) if path.exists() else None
         write_json(path, joined_choice(ours, checked_choice(report.submission.choice, report.submission.manifest)))
-    write_json(folder / "manifest.json", merged.manifest)
+    for key in merged.added:
+        if not merged.has(key):  # else it is of an entry that gave way, and came out alike
+            write_trial(folder / "trials" / key, report.trials[key])
+
+
+def write_trial(place: Path, trial: Trial) -> None:
+    """A trial's curves, thinned, and then its record, without white space, as boards have them."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_curves(Path(scratch) / "curves.parquet", trial)
+        thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
+    text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    write_atomically(place / "record.json", f"{text}\n".encode())
 
 
 def checked_choice(choice: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:

@@ -141,9 +141,31 @@ def test_a_submission_without_a_common_trial_is_refused(board):
         join(board, manifest(["base", "strange"], seeds=(7, 8)))
 
 
-def test_nothing_new_is_refused(board):
-    with pytest.raises(merging.Apart, match="has every trial of the submission already"):
-        join(board, manifest(["base", "own"]))
+def test_nothing_new_adds_nothing(board):
+    content = manifest(["base", "own"])
+    merged = join(board, content)
+    assert merged.added == merged.superseded == []
+    assert merged.manifest == content | {"twin": None, "horizons": None}
+
+
+def test_a_record_alone_does_not_say_whose_it_is(board):
+    """What is new is what the manifest does not list, or lists without a record."""
+    content = manifest(["base", "strange"])
+    stray = board / "tiny" / "trials" / "strange0"
+    stray.mkdir()
+    (stray / "record.json").write_text(json.dumps(trials(content)["strange0"].record))
+    (board / "tiny" / "trials" / "own1" / "record.json").unlink()
+    merged = join(board, manifest(["base", "own", "strange"]))
+    assert merged.added == ["own1", "strange0", "strange1"]
+    assert arms(merged)["own"]["submitted"][0]["trials"] == ["own1"]
+    assert arms(merged)["strange"]["submitted"][0]["trials"] == ["strange0", "strange1"]
+
+
+def test_an_entry_that_gave_way_may_come_back(board):
+    for suffix, digest in (("", "a"), ("-new", "b"), ("", "c")):
+        merged = join(board, manifest(["base", "strange"], suffix=suffix), digest=digest * 64)
+    assert merged.added == ["strange0", "strange1"]
+    assert arms(merged)["strange"]["submitted"][0]["archive"] == "c" * 16
 
 
 @pytest.mark.parametrize("field", ["protocol_version", "protocol_digest", "margin", "baseline", "track", "control"])

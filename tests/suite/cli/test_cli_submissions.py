@@ -103,8 +103,8 @@ def test_from_a_rule_to_its_row(boards):
     assert "A stranger's rule" in (boards / "README.md").read_text()
     assert "published: in order: boards and claims of 6 trials" in call("verify", "results/published")
 
-    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", code=1)
-    assert "has every trial of the submission already" in said
+    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml")
+    assert "tiny.tar.gz: tiny has every trial of the submission already" in said
 
     home = str(Path("publisher").resolve())
     said = call("report", "tiny", "--publish", "results/published", "--tracking", "none", "--home", home, code=2)
@@ -121,6 +121,56 @@ def test_from_a_rule_to_its_row(boards):
     assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
     assert len(list((boards / "tiny" / "trials").iterdir())) == 8
     call("verify", "results/published")
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def dying(function, call_number):
+    """The function, and the process killed when it is called for that time, counted from 1."""
+    calls = iter(range(1, call_number + 1))
+
+    def stand_in(*arguments):
+        if next(calls) == call_number:
+            raise Killed
+        return function(*arguments)
+
+    return stand_in
+
+
+@pytest.mark.parametrize("into", ["results/published", "none-yet"])
+def test_a_merge_that_was_killed_is_finished_by_the_next(into, boards, monkeypatch):
+    from suite.cli import advising, submissions
+    from suite.running import joining
+
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "none,aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "none,strange")
+    for cell in json.loads((boards / "tiny" / "manifest.json").read_text())["trials"]:
+        if cell["arm"] == "none":  # what the board has planned and not run
+            shutil.rmtree(boards / "tiny" / "trials" / cell["trial_key"])
+
+    def merged(name, *kills):
+        """Records and manifest, rows and index after a merge into a copy, killed at each of these and begun again."""
+        folder = Path(name) / "boards"
+        if Path(into).exists():
+            shutil.copytree(into, folder)
+        words = ("merge", "tiny.tar.gz", "--into", folder, "--suite", "tiny.yaml", "--date", "2026-01-31")
+        for module, function, call_number in kills:
+            with monkeypatch.context() as patch:
+                patch.setattr(module, function, dying(getattr(module, function), call_number))
+                with pytest.raises(Killed):
+                    call(*words)
+        call(*words)
+        board = folder / "tiny"
+        kept = [board / "manifest.json", *board.rglob("record.json"), *board.rglob("curves.parquet")]
+        rows = json.loads((board / "leaderboard.json").read_text())["rows"]
+        index = re.sub(r"made \S+", "", (folder / "README.md").read_text())  # the hour
+        return {file.relative_to(board): file.read_bytes() for file in kept}, rows, index
+
+    kills = [(joining, "write_trial", 1), (joining, "write_trial", 4), (submissions, "_renew", 1)]
+    assert merged("killed", *kills, (advising, "renewed", 1)) == merged("whole")
 
 
 def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch):
