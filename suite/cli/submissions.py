@@ -202,20 +202,26 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         _say(path, report)
     if any(report.violations for report in reports.values()):
         sys.exit(1)
+    boards: dict[Path, merging.Merged] = {}
+    joined: dict[Path, merging.Merged] = {}
     for path, report in reports.items():
         assert report.submission is not None
         try:
-            merged = merging.merge(report.submission, report.trials, published, day)
+            joined[path] = merging.merge(report.submission, report.trials, published, day, boards)
         except merging.Apart as error:
             click.echo(f"{path.name}: {error}")
             sys.exit(1)
+        boards[joined[path].folder] = joined[path]
+    for path, merged in joined.items():
+        joining.write(merged, reports[path])
+    for folder in boards:
+        _renew(folder)
+    for path, merged in joined.items():
         for line in merged.remarks:
             click.echo(f"{path.name}: remark: {line}")
-        joining.write(merged, report)
-        _renew(merged.folder)
         board, gone = merged.folder.name, f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
-        joined = f"{len(merged.added)} trials joined {board}{gone}"
-        click.echo(f"{path.name}: {joined if merged.added else f'{board} has every trial of the submission already'}")
+        new = f"{len(merged.added)} trials joined {board}{gone}"
+        click.echo(f"{path.name}: {new if merged.added else f'{board} has every trial of the submission already'}")
     renewed(published)
 
 

@@ -173,6 +173,20 @@ def test_a_merge_that_was_killed_is_finished_by_the_next(into, boards, monkeypat
     assert merged("killed", *kills, (advising, "renewed", 1)) == merged("whole")
 
 
+def test_none_is_joined_if_one_is_refused(boards):
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "strange", "--out", "ada.tar.gz")
+    Path("strange.py").write_text(RULE.replace("0.02", "0.03"))
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Eve", "--strategies", "strange", "--out", "eve.tar.gz")
+    before = {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()}
+    words = ("--into", "results/published", "--suite", "tiny.yaml")
+    said = call("merge", "ada.tar.gz", "eve.tar.gz", *words, code=1)
+    assert "eve.tar.gz: tiny: arm 'strange' is Ada's; expected an arm of another name" in said
+    assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
+
+
 def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch):
     """Its arm has settings of its own; whoever checks has the suite's file, and the rule's text from the archive."""
     monkeypatch.chdir(tmp_path)
