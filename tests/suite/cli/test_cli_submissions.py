@@ -229,6 +229,41 @@ def test_a_rule_whose_bias_is_no_number_is_handed_in_as_diverged(tmp_path, tiny_
     assert "tiny.tar.gz: in order" in call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
 
 
+def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
+    from suite.planning import plan
+    from suite.training import opening
+
+    board, home = boards / "tiny", Path("stranger")
+    publish = ("report", "tiny", "--publish", "results/published", "--tracking", "none")
+    before = {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()}
+    call("run", "tiny.yaml", "--tracking", "none", "--strategies", "aux_loss", "--seeds", "1")
+    said = call(*publish, code=2)
+    assert "results/published/tiny: has trials that this home has not (1 of aux_loss, 2 of none); copy" in said
+    assert "delete results/published/tiny first" in said
+    assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
+
+    shutil.copytree(board / "trials", home / "trials", dirs_exist_ok=True)  # as it says
+    call("run", "tiny.yaml", "--tracking", "none")
+    call(*publish)
+    records = {path for path in before if path.name == "record.json"}
+    assert set(board.rglob("record.json")) == records
+    assert {path: path.read_bytes() for path in records} == {path: before[path] for path in records}
+    call("verify", "results/published")
+
+    for module in (plan, opening):  # every trial is made anew
+        monkeypatch.setattr(module, "NUMERICS", module.NUMERICS + 1)
+    monkeypatch.setenv("EQUIPOISE_HOME", "anew")
+    call("run", "tiny.yaml", "--tracking", "none")
+    call(*publish)
+    assert len(set(board.rglob("record.json")) - records) == len(records)
+
+    monkeypatch.setenv("EQUIPOISE_HOME", "smaller")
+    call("run", "tiny.yaml", "--tracking", "none", "--strategies", "aux_loss")
+    call(*publish, code=2)
+    shutil.rmtree(board)
+    call(*publish)
+
+
 HERE = {  # what the pages' words are on a suite of seconds and its board
     "equipoise run": ["--tracking", "none"],
     "equipoise pack": ["--suite", "tiny.yaml"],
