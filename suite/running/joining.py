@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 import tasks
 from results.records.thinning import thin_curves
 from results.statistics.estimates import mean_interval
+from results.submissions.choice import beside
 from results.submissions.contents import Trial
 from results.submissions.merging import Merged
 from results.submissions.verify import Report
 from strategies import registry
+from strategies.registry.source_text import text_digest
+from suite.planning import tune
 from suite.running import reproduce
 from suite.running.attempt import run_trial
 from suite.running.submitting import comes_along
@@ -37,9 +40,10 @@ def write(merged: Merged, report: Report) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "manifest.json", merged.manifest)
     for name, text in report.submission.plugins.items():
-        path = folder / "plugins" / f"{name}.py.txt"  # a text: nothing imports it
+        path = folder / "plugins" / plugin_file(name, text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        if not path.exists():
+            write_atomically(path, text.encode())
     if report.submission.choice is not None:
         path = folder / "tuning.json"
         ours = read_json(path) if path.exists() else None
@@ -59,23 +63,34 @@ def write_trial(place: Path, trial: Trial) -> None:
     write_atomically(place / "record.json", f"{text}\n".encode())
 
 
+def plugin_file(name: str, text: str) -> str:
+    """What a plug-in's text is called on a board: by its rule's digest, which records have as the strategy's `source`.
+
+    So rules of one name, by others or of an entry that gave way, lie side by side. It is a text: nothing imports it.
+    """
+    return f"{name}-{text_digest(name, text)[:16]}.py.txt"
+
+
 def checked_choice(choice: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
     """A choice without what the submission holds no trials of, and nothing therefore was checked."""
-    arms = {arm["arm"] for arm in manifest["arms"]}
-    tasks = [task["name"] for task in manifest["tasks"]]
-    kept = {
-        arm: {**entry, "tasks": {task: entry["tasks"][task] for task in tasks}}
-        for arm, entry in choice["arms"].items()
-        if arm in arms
-    }
-    return {**choice, "arms": kept}
+    arms = {arm["arm"] for arm in manifest["arms"] if arm.get("knob")} - beside(manifest)
+    tasks = {task["name"] for task in manifest["tasks"]}
+
+    def kept(entry: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {task: said for task, said in value.items() if task in tasks} if name in tune.PARTS else value
+            for name, value in entry.items()
+            if name not in tune.PARTS or isinstance(value, dict)
+        }
+
+    return {**choice, "arms": {arm: kept(entry) for arm, entry in choice["arms"].items() if arm in arms}}
 
 
 def joined_choice(ours: dict[str, Any] | None, theirs: dict[str, Any]) -> dict[str, Any]:
-    """What tuning chose for all arms of a board; for those on the board it stays."""
-    if ours is None or ours.get("protocol_digest") != theirs.get("protocol_digest"):
+    """What tuning chose for all arms of a board, on all their tasks; what is on the board stays."""
+    if ours is None:
         return theirs
-    return {**ours, "arms": {**theirs["arms"], **ours["arms"]}}
+    return {**ours, "arms": tune.joined(ours["arms"], theirs["arms"])}
 
 
 def write_curves(path: Path, trial: Trial) -> None:

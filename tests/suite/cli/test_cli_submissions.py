@@ -99,7 +99,7 @@ def test_from_a_rule_to_its_row(boards):
     assert rows["strange"]["n_seeds"] == rows["strange"]["delta_loss"]["n"] == 2
     assert rows["aux_loss"]["submitted"] is None
     assert "A stranger's rule (by Ada Lovelace, 2026-01-31)" in (boards / "tiny" / "leaderboard.md").read_text()
-    assert (boards / "tiny" / "plugins" / "strange.py.txt").read_text() == RULE
+    assert [path.read_text() for path in (boards / "tiny" / "plugins").glob("strange-*.py.txt")] == [RULE]
     assert "A stranger's rule" in (boards / "README.md").read_text()
     assert "published: in order: boards and claims of 6 trials" in call("verify", "results/published")
 
@@ -120,6 +120,7 @@ def test_from_a_rule_to_its_row(boards):
     assert "A stranger's rule until 2026-02-01 (by Ada Lovelace, 2026-01-31)" in past
     assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
     assert len(list((boards / "tiny" / "trials").iterdir())) == 8
+    assert len(list((boards / "tiny" / "plugins").iterdir())) == 2  # each by its digest, which its records have
     call("verify", "results/published")
 
 
