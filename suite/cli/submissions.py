@@ -214,8 +214,8 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         boards[joined[path].folder] = joined[path]
     for path, merged in joined.items():
         joining.write(merged, reports[path])
-    for folder in boards:
-        _renew(folder)
+    for merged in boards.values():
+        _renew(merged.folder, merged.hardware)
     for path, merged in joined.items():
         for line in merged.remarks:
             click.echo(f"{path.name}: remark: {line}")
@@ -225,8 +225,8 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
     renewed(published)
 
 
-def _renew(folder: Path) -> None:
-    """A board's pages from its manifest and records, and the list of what is superseded on it."""
+def _renew(folder: Path, hardware: str) -> None:
+    """A board's pages from its manifest and records of one kind of hardware, and the list of what is superseded."""
     from results import records
     from results.boards import leaderboard
     from results.pages import markdown
@@ -236,11 +236,11 @@ def _renew(folder: Path) -> None:
     from suite.storage.files import read_json, write_json
 
     manifest = records.load_manifest(folder / "manifest.json")
-    write_report(manifest, folder, folder, None, DEFAULT)
+    write_report(manifest, folder, folder, hardware, DEFAULT)
     page = folder / "leaderboard.md"
     past = merging.past_manifest(read_json(folder / "manifest.json"))
     if past is not None:
-        board = leaderboard.build(past, records.collect(past, folder / "trials"))
+        board = leaderboard.build(past, records.collect(past, folder / "trials"), hardware=hardware)
         write_json(folder / "superseded.json", board)
         (folder / "superseded.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")
         page.write_text(f"{page.read_text('utf-8')}\n[Superseded entries](superseded.md)\n", encoding="utf-8")

@@ -188,6 +188,22 @@ def test_none_is_joined_if_one_is_refused(boards):
     assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
 
 
+def test_a_board_that_shows_one_of_several_kinds_of_hardware_goes_on_showing_it(boards):
+    board = boards / "tiny"
+    for cell in json.loads((board / "manifest.json").read_text())["trials"]:
+        if cell["arm"] == "none":  # as `report --hardware` leaves it: what it does not show lies beside it
+            file = board / "trials" / cell["trial_key"] / "record.json"
+            record = json.loads(file.read_text())
+            record["provenance"]["hardware"]["label"] = "another CPU"
+            file.write_text(json.dumps(record))
+    shown = json.loads((board / "leaderboard.json").read_text())["hardware"]
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "strange")
+    call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml")
+    assert json.loads((board / "leaderboard.json").read_text())["hardware"] == shown
+
+
 def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch):
     """Its arm has settings of its own; whoever checks has the suite's file, and the rule's text from the archive."""
     monkeypatch.chdir(tmp_path)
