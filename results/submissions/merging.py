@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from results.records import load_record
@@ -30,28 +31,51 @@ class Apart(ValueError):
 
 @dataclass
 class Merged:
-    """What is to be written."""
+    """A board as it will be: what is to be written."""
 
     folder: Path
+    hardware: str
     manifest: dict[str, Any]
-    added: list[str] = field(default_factory=list)  # keys of trials that the board did not have
+    unwritten: dict[str, dict[str, Any]] = field(default_factory=dict)  # key → record, of all that have joined by now
+    added: list[str] = field(default_factory=list)  # keys of trials that the board did not list, or had no record of
     superseded: list[str] = field(default_factory=list)  # arms that gave way
     remarks: list[str] = field(default_factory=list)
 
+    def has(self, key: str) -> bool:
+        """Whether the trial's record is in the board's folder."""
+        return (self.folder / "trials" / key / "record.json").exists()
 
-def place(published: Path, board: str, hardware: str) -> Path:
+    def record(self, key: str) -> dict[str, Any] | None:
+        """The trial's record: the board's, or else that of a submission that joined before."""
+        return load_record(self.folder / "trials" / key) if self.has(key) else self.unwritten.get(key)
+
+
+Boards = Mapping[Path, Merged]  # folder → the board as it will be, of those that something joins
+
+
+def place(published: Path, board: str, hardware: str, before: Boards) -> Path:
     """Where the board of that name on that hardware is, or will be."""
     first = published / board
-    if not (first / "leaderboard.json").exists() or _label(first) in (hardware, None):
+    if _hardware(first, before) in (hardware, None):
         return first
     return published / f"{board}@{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}"
 
 
-def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, when: str) -> Merged:
+def merge(
+    submission: Submission,
+    trials: Mapping[str, Trial],
+    published: Path,
+    when: str,
+    before: Boards = MappingProxyType({}),
+) -> Merged:
     """Join a submission that `verify` found nothing against with the board it belongs to. Writes nothing.
+
+    What is new is what the board's manifest does not list, or lists without a record: a record alone does not say whose
+    it is. A submission that the board has already adds nothing, so that joining it again is safe.
 
     Args:
         when: the day, as 2026-01-31.
+        before: boards that others join first, as those will leave them.
 
     Raises:
         Apart: it cannot be joined.
@@ -61,18 +85,21 @@ def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, 
         key: trial.record for key, trial in trials.items() if trial.record is not None and key in _cells_by_key(theirs)
     }
     label = next(iter(records.values()))["provenance"]["hardware"]["label"]
-    folder = place(published, theirs["suite"], label)
+    folder = place(published, theirs["suite"], label, before)
     mark = {"by": submission.head["by"], "when": when, "archive": submission.digest[:16]}
-    if not (folder / "manifest.json").exists():
+    merged = _there(folder, label, before)
+    if merged is None:
         manifest = copy.deepcopy(theirs)
         _mark(manifest, {key: mark for key in records})
-        return Merged(folder, manifest, added=sorted(records))
-    ours = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        return Merged(folder, label, manifest, records, added=sorted(records))
+    ours = merged.manifest
     _check_conditions(ours, theirs, folder.name)
-    merged = Merged(folder, ours)
-    gone = _give_way(merged, theirs, mark)
+    if mark["archive"] in {past["archive"] for past in _marks(ours.get("superseded") or {"arms": []}).values()}:
+        return merged  # it has joined, and a newer entry has taken its place
+    merged.superseded = _give_way(merged, theirs, mark)
     _compare_shared(merged, theirs, records)
     marks = _marks(ours)
+    listed = _cells_by_key(ours)
     arms = {arm["arm"] for arm in ours["arms"]}
     ours["arms"] += [copy.deepcopy(arm) for arm in theirs["arms"] if arm["arm"] not in arms]
     tasks = {task["name"] for task in ours["tasks"]}
@@ -80,20 +107,30 @@ def merge(submission: Submission, trials: Mapping[str, Trial], published: Path, 
     cells = {(cell["arm"], cell["task"], cell["seed"]): cell for cell in [*theirs["trials"], *ours["trials"]]}
     ours["trials"] = list(cells.values())
     for key in sorted(records):
-        if not (folder / "trials" / key / "record.json").exists():
+        if key not in listed or merged.record(key) is None:
             merged.added.append(key)
             marks[key] = mark
-    if not merged.added:
-        raise Apart(f"{folder.name}: has every trial of the submission already")
+    merged.unwritten |= {key: records[key] for key in merged.added}
     for name in ("aa_arm", "twin", "horizons"):
         ours[name] = ours.get(name) or theirs.get(name)
-    merged.superseded = gone
     _mark(ours, marks)
     return merged
 
 
-def _label(folder: Path) -> str | None:
-    return json.loads((folder / "leaderboard.json").read_text(encoding="utf-8")).get("hardware")
+def _hardware(folder: Path, before: Boards) -> str | None:
+    """What the board in that folder shows; None where there is none."""
+    if folder in before:
+        return before[folder].hardware
+    path = folder / "leaderboard.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("hardware") if path.exists() else None
+
+
+def _there(folder: Path, hardware: str, before: Boards) -> Merged | None:
+    """The board in that folder, nothing joined to it yet but what joins before; None where there is none."""
+    if folder in before:
+        return Merged(folder, hardware, copy.deepcopy(before[folder].manifest), dict(before[folder].unwritten))
+    path = folder / "manifest.json"
+    return Merged(folder, hardware, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _cells_by_key(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -149,21 +186,23 @@ def _supersede(manifest: dict[str, Any], arm: dict[str, Any], cells: Sequence[Ma
 
 
 def _compare_shared(merged: Merged, theirs: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> None:
-    """Trials that both have must have come out alike: that is what lets the others stand side by side."""
-    folder = merged.folder / "trials"
+    """Trials that both have must have come out alike: that is what lets the others stand side by side.
+
+    The manifests say which those are. Records of the board's may still be missing, if joining the same submission was
+    interrupted.
+    """
+    listed = _cells_by_key(merged.manifest)
     arms = {(cell["arm"], cell["task"]) for cell in theirs["trials"]}
     for arm, task in sorted(arms):
         cells = [cell for cell in theirs["trials"] if (cell["arm"], cell["task"]) == (arm, task)]
-        shared = [cell["trial_key"] for cell in cells if (folder / cell["trial_key"] / "record.json").exists()]
-        if not shared:
-            if arm == theirs["baseline"]:
-                raise Apart(f"{merged.folder.name}: no trial of {arm} on {task} is in both; nothing ties them together")
-            continue
-        there = {key: load_record(folder / key) for key in shared}
+        keys = [cell["trial_key"] for cell in cells]
+        if arm == theirs["baseline"] and not listed.keys() & keys:
+            raise Apart(f"{merged.folder.name}: no trial of {arm} on {task} is in both; nothing ties them together")
+        there = {key: record for key in keys if (record := merged.record(key)) is not None}
         losses = [record["measures"]["val_loss"] for record in there.values()]
         room = _room([loss for loss in losses if loss is not None])
-        for key in shared:
-            _compare(merged, f"{arm} on {task}", there[key], records[key], room)
+        for key, record in there.items():
+            _compare(merged, f"{arm} on {task}", record, records[key], room)
 
 
 def _compare(merged: Merged, where: str, ours: dict[str, Any], theirs: dict[str, Any], room: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +126,9 @@ def report(
     \b
       equipoise report quick
       equipoise report standard-cpu --publish results/published
+
+    Publishing never replaces a board by a smaller one: a seed of an arm that is published must have a record in the
+    home, be it of a trial that was made anew. To drop some on purpose, delete the board's folder first.
     """
     from results.pages.markdown import leaderboard_markdown
 
@@ -140,13 +144,8 @@ def report(
             f"run it with `equipoise run {suite} --strategies {manifest['baseline']}`"
         )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
-    if publish and (target / "manifest.json").exists():
-        there = json.loads((target / "manifest.json").read_text(encoding="utf-8"))
-        if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
-            raise ValueError(
-                f"{target}: holds entries of others, which this home has not; join yours with `equipoise pack {suite}` "
-                f"and `equipoise merge`"
-            )
+    if publish:
+        refuse_to_lose_trials(target, manifest, folder)
     board = write_report(manifest, folder, target, hardware, machine)
     if publish:
         publish_records(manifest, folder, target)
@@ -157,6 +156,42 @@ def report(
         return
     click.echo(leaderboard_markdown(board))
     click.echo(f"written: {target / 'index.html'}", err=True)
+
+
+def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path) -> None:
+    """Publishing leaves no entry of others behind, and no seed of an arm on a task of which this home has no record.
+
+    A trial that was made anew, under another key, takes the older one's place.
+
+    Raises:
+        ValueError: it would; one line that says what would be lost, and what to do.
+    """
+    if not (target / "manifest.json").exists():
+        return
+    there, suite = json.loads((target / "manifest.json").read_text(encoding="utf-8")), manifest["suite"]
+    if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
+        raise ValueError(
+            f"{target}: holds entries of others, which this home has not; join yours with `equipoise pack {suite}` "
+            f"and `equipoise merge`"
+        )
+    kept = recorded(manifest, home)
+    lost = Counter(arm for arm, *rest in recorded(there, target) if (arm, *rest) not in kept)
+    if lost:
+        arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(lost.items()))
+        raise ValueError(
+            f"{target}: has trials that this home has not ({arms}); copy {target}/trials into {home}/trials and "
+            f"`equipoise run {suite}`, which trains only what is missing, or name another folder; to drop them on "
+            f"purpose, delete {target} first"
+        )
+
+
+def recorded(manifest: Mapping[str, Any], place: Path) -> set[tuple[str, str, int]]:
+    """Arm, task and seed of the trials that have a record in a home, or on a board."""
+    return {
+        (trial["arm"], trial["task"], trial["seed"])
+        for trial in manifest["trials"]
+        if (place / "trials" / trial["trial_key"] / "record.json").exists()
+    }
 
 
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:

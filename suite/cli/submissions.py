@@ -187,7 +187,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
 
     A board shows one kind of hardware: results from another kind get a board of their own. Rows say who submitted
     them, and when. A newer entry of the same submitter takes the older one's place, which stays readable in
-    superseded.md beside the board.
+    superseded.md beside the board. Safe to repeat: what was interrupted is finished.
     """
     from results.submissions import merging
     from suite.cli.advising import renewed
@@ -202,24 +202,31 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         _say(path, report)
     if any(report.violations for report in reports.values()):
         sys.exit(1)
+    boards: dict[Path, merging.Merged] = {}
+    joined: dict[Path, merging.Merged] = {}
     for path, report in reports.items():
         assert report.submission is not None
         try:
-            merged = merging.merge(report.submission, report.trials, published, day)
+            joined[path] = merging.merge(report.submission, report.trials, published, day, boards)
         except merging.Apart as error:
             click.echo(f"{path.name}: {error}")
             sys.exit(1)
+        boards[joined[path].folder] = joined[path]
+    for path, merged in joined.items():
+        joining.write(merged, reports[path])
+    for merged in boards.values():
+        _renew(merged.folder, merged.hardware)
+    for path, merged in joined.items():
         for line in merged.remarks:
             click.echo(f"{path.name}: remark: {line}")
-        joining.write(merged, report)
-        _renew(merged.folder)
-        gone = f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
-        click.echo(f"{path.name}: {len(merged.added)} trials joined {merged.folder.name}{gone}")
+        board, gone = merged.folder.name, f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
+        new = f"{len(merged.added)} trials joined {board}{gone}"
+        click.echo(f"{path.name}: {new if merged.added else f'{board} has every trial of the submission already'}")
     renewed(published)
 
 
-def _renew(folder: Path) -> None:
-    """A board's pages from its manifest and records, and the list of what is superseded on it."""
+def _renew(folder: Path, hardware: str) -> None:
+    """A board's pages from its manifest and records of one kind of hardware, and the list of what is superseded."""
     from results import records
     from results.boards import leaderboard
     from results.pages import markdown
@@ -229,11 +236,11 @@ def _renew(folder: Path) -> None:
     from suite.storage.files import read_json, write_json
 
     manifest = records.load_manifest(folder / "manifest.json")
-    write_report(manifest, folder, folder, None, DEFAULT)
+    write_report(manifest, folder, folder, hardware, DEFAULT)
     page = folder / "leaderboard.md"
     past = merging.past_manifest(read_json(folder / "manifest.json"))
     if past is not None:
-        board = leaderboard.build(past, records.collect(past, folder / "trials"))
+        board = leaderboard.build(past, records.collect(past, folder / "trials"), hardware=hardware)
         write_json(folder / "superseded.json", board)
         (folder / "superseded.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")
         page.write_text(f"{page.read_text('utf-8')}\n[Superseded entries](superseded.md)\n", encoding="utf-8")

@@ -24,6 +24,8 @@ from suite.storage.files import now, read_json, write_json
 from suite.storage.trial import TrialFolder
 from tasks.errors import show
 
+PARTS = ("tasks", "under")  # of what was chosen for an arm, each by task
+
 
 def tuning_suite(suite: Suite) -> Suite:
     """The suite's arms that have a knob, once for each value of its grid.
@@ -113,10 +115,7 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     file = path(home, suite.suite)
     before = read_json(file) if file.exists() else {}
     if before.get("protocol_digest") == suite.digest:  # a part of it was tuned: the rest keeps its choice
-        for arm, entry in before["arms"].items():
-            mine = chosen.setdefault(arm, entry)
-            for part in ("tasks", "under"):
-                mine[part] = {**entry.get(part, {}), **mine.get(part, {})}
+        chosen = joined(chosen, before["arms"])
     result = {
         "suite": suite.suite,
         "protocol_digest": suite.digest,
@@ -127,6 +126,15 @@ def choose(suite: Suite, trials: Iterable[Trial], home: Path) -> dict[str, Any]:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, result)
     return result
+
+
+def joined(arms: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """What was chosen for arms, and for other arms or on other tasks of the same; of what both have, the first."""
+    both = {**arms}
+    for arm, entry in others.items():
+        mine = both.get(arm, entry)
+        both[arm] = {**mine, **{part: {**entry.get(part, {}), **mine.get(part, {})} for part in PARTS}}
+    return both
 
 
 def conditions(config: Mapping[str, Any], parameter: str) -> dict[str, Any]:

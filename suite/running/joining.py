@@ -16,57 +16,81 @@ import pyarrow.parquet as pq
 import tasks
 from results.records.thinning import thin_curves
 from results.statistics.estimates import mean_interval
+from results.submissions.choice import beside
 from results.submissions.contents import Trial
 from results.submissions.merging import Merged
 from results.submissions.verify import Report
 from strategies import registry
+from strategies.registry.source_text import text_digest
+from suite.planning import tune
 from suite.running import reproduce
 from suite.running.attempt import run_trial
 from suite.running.submitting import comes_along
-from suite.storage.files import read_json, write_json
+from suite.storage.files import read_json, write_atomically, write_json
 
 
 def write(merged: Merged, report: Report) -> None:
-    """The manifest, and records and curves of the trials that are new, plug-ins as text, and what tuning chose."""
+    """The manifest, plug-ins as text, what tuning chose, and curves and records of the trials that are new.
+
+    The manifest comes first, since it says whose the trials are, and a trial's record last: after a kill the same
+    submission joins again, and what the manifest lists without a record is what is still to be written.
+    """
     assert report.submission is not None
     folder = merged.folder
-    for key in merged.added:
-        trial = report.trials[key]
-        place = folder / "trials" / key
-        place.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        (place / "record.json").write_text(f"{text}\n", encoding="utf-8")  # without white space, as boards have them
-        with tempfile.TemporaryDirectory() as scratch:
-            write_curves(Path(scratch) / "curves.parquet", trial)
-            thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "manifest.json", merged.manifest)
     for name, text in report.submission.plugins.items():
-        path = folder / "plugins" / f"{name}.py.txt"  # a text: nothing imports it
+        path = folder / "plugins" / plugin_file(name, text)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        if not path.exists():
+            write_atomically(path, text.encode())
     if report.submission.choice is not None:
         path = folder / "tuning.json"
         ours = read_json(path) if path.exists() else None
         write_json(path, joined_choice(ours, checked_choice(report.submission.choice, report.submission.manifest)))
-    write_json(folder / "manifest.json", merged.manifest)
+    for key in merged.added:
+        if not merged.has(key):  # else it is of an entry that gave way, and came out alike
+            write_trial(folder / "trials" / key, report.trials[key])
+
+
+def write_trial(place: Path, trial: Trial) -> None:
+    """A trial's curves, thinned, and then its record, without white space, as boards have them."""
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        write_curves(Path(scratch) / "curves.parquet", trial)
+        thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
+    text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    write_atomically(place / "record.json", f"{text}\n".encode())
+
+
+def plugin_file(name: str, text: str) -> str:
+    """What a plug-in's text is called on a board: by its rule's digest, which records have as the strategy's `source`.
+
+    So rules of one name, by others or of an entry that gave way, lie side by side. It is a text: nothing imports it.
+    """
+    return f"{name}-{text_digest(name, text)[:16]}.py.txt"
 
 
 def checked_choice(choice: dict[str, Any], manifest: dict[str, Any]) -> dict[str, Any]:
     """A choice without what the submission holds no trials of, and nothing therefore was checked."""
-    arms = {arm["arm"] for arm in manifest["arms"]}
-    tasks = [task["name"] for task in manifest["tasks"]]
-    kept = {
-        arm: {**entry, "tasks": {task: entry["tasks"][task] for task in tasks}}
-        for arm, entry in choice["arms"].items()
-        if arm in arms
-    }
-    return {**choice, "arms": kept}
+    arms = {arm["arm"] for arm in manifest["arms"] if arm.get("knob")} - beside(manifest)
+    tasks = {task["name"] for task in manifest["tasks"]}
+
+    def kept(entry: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {task: said for task, said in value.items() if task in tasks} if name in tune.PARTS else value
+            for name, value in entry.items()
+            if name not in tune.PARTS or isinstance(value, dict)
+        }
+
+    return {**choice, "arms": {arm: kept(entry) for arm, entry in choice["arms"].items() if arm in arms}}
 
 
 def joined_choice(ours: dict[str, Any] | None, theirs: dict[str, Any]) -> dict[str, Any]:
-    """What tuning chose for all arms of a board; for those on the board it stays."""
-    if ours is None or ours.get("protocol_digest") != theirs.get("protocol_digest"):
+    """What tuning chose for all arms of a board, on all their tasks; what is on the board stays."""
+    if ours is None:
         return theirs
-    return {**ours, "arms": {**theirs["arms"], **ours["arms"]}}
+    return {**ours, "arms": tune.joined(ours["arms"], theirs["arms"])}
 
 
 def write_curves(path: Path, trial: Trial) -> None:

@@ -141,9 +141,31 @@ def test_a_submission_without_a_common_trial_is_refused(board):
         join(board, manifest(["base", "strange"], seeds=(7, 8)))
 
 
-def test_nothing_new_is_refused(board):
-    with pytest.raises(merging.Apart, match="has every trial of the submission already"):
-        join(board, manifest(["base", "own"]))
+def test_nothing_new_adds_nothing(board):
+    content = manifest(["base", "own"])
+    merged = join(board, content)
+    assert merged.added == merged.superseded == []
+    assert merged.manifest == content | {"twin": None, "horizons": None}
+
+
+def test_a_record_alone_does_not_say_whose_it_is(board):
+    """What is new is what the manifest does not list, or lists without a record."""
+    content = manifest(["base", "strange"])
+    stray = board / "tiny" / "trials" / "strange0"
+    stray.mkdir()
+    (stray / "record.json").write_text(json.dumps(trials(content)["strange0"].record))
+    (board / "tiny" / "trials" / "own1" / "record.json").unlink()
+    merged = join(board, manifest(["base", "own", "strange"]))
+    assert merged.added == ["own1", "strange0", "strange1"]
+    assert arms(merged)["own"]["submitted"][0]["trials"] == ["own1"]
+    assert arms(merged)["strange"]["submitted"][0]["trials"] == ["strange0", "strange1"]
+
+
+def test_an_entry_that_gave_way_may_come_back(board):
+    for suffix, digest in (("", "a"), ("-new", "b"), ("", "c")):
+        merged = join(board, manifest(["base", "strange"], suffix=suffix), digest=digest * 64)
+    assert merged.added == ["strange0", "strange1"]
+    assert arms(merged)["strange"]["submitted"][0]["archive"] == "c" * 16
 
 
 @pytest.mark.parametrize("field", ["protocol_version", "protocol_digest", "margin", "baseline", "track", "control"])
@@ -197,6 +219,43 @@ def test_a_newer_entry_of_the_same_submitter_takes_the_place_and_the_older_one_s
     assert past["arms"][1]["submitted"][0]["when"] == "2026-01-31"  # as it was, who and when
     for key in ("strange0", "strange1"):
         assert (board / "tiny" / "trials" / key / "record.json").exists()
+
+
+def test_an_archive_that_gave_way_does_not_come_back_by_itself(board):
+    """Joining the older and the newer one again leaves the board as it is."""
+    older, newer = manifest(["base", "strange"]), manifest(["base", "strange"], suffix="-new")
+    join(board, older)
+    once = join(board, newer, digest="b" * 64)
+    for content, digest in ((older, "a"), (newer, "b")):
+        again = join(board, content, when="2026-02-02", digest=digest * 64)
+        assert again.added == again.superseded == []
+        assert again.manifest == once.manifest
+
+
+def test_the_second_of_two_finds_the_board_as_the_first_will_leave_it(board):
+    """Nothing of the first is on the disk yet."""
+    first, second = manifest(["base", "strange"], seeds=(0, 1, 2)), manifest(["base", "other"], seeds=(0, 1, 2))
+    boards = {}
+    for content, by in ((first, "Ada"), (second, "Eve")):
+        merged = merging.merge(submission(content, by), trials(content), board, "2026-01-31", boards)
+        boards[merged.folder] = merged
+    assert merged.added == ["other0", "other1", "other2"]  # base2 is Ada's
+    assert list(arms(merged)) == ["base", "own", "strange", "other"]
+    assert arms(merged)["base"]["submitted"][0]["by"] == "Ada"
+    late = manifest(["base", "third"], seeds=(0, 1, 2))
+    apart = trials(late) | {"base2": Trial("base2", record("base2", 9.0))}
+    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9.0 in the submission, 4.2 on the board"):
+        merging.merge(submission(late), apart, board, "2026-01-31", boards)
+
+
+def test_the_first_of_two_on_different_hardware_takes_the_suites_name(tmp_path):
+    boards = {}
+    for label in ("NVIDIA H100", LABEL):
+        merged = merging.merge(
+            submission(manifest(["base"])), trials(manifest(["base"]), label=label), tmp_path, "2026-01-31", boards
+        )
+        boards[merged.folder] = merged
+    assert [folder.name for folder in boards] == ["tiny", "tiny@cpu-amd-epyc-2-cores"]
 
 
 def test_a_board_with_nothing_superseded_has_no_past(board):

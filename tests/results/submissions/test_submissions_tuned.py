@@ -171,11 +171,3 @@ def test_a_choice_beside_a_board_as_published_is_refused(packed, checked, tmp_pa
     files["choice.json"] = packing.encoded({"arms": {}})
     lines = checked(files.seal().write(tmp_path / "bad.tar.gz")).violations
     assert lines == ["track: 'as-published'; expected neither a choice nor a tuning beside the board"]
-
-
-def test_only_what_was_checked_of_a_choice_is_merged():
-    from suite.running.joining import checked_choice
-
-    choice = {"seeds": 1, "arms": {"a": {"parameter": "p", "tasks": {"s": {"value": 1}, "t": {"value": 2}}}, "b": {}}}
-    kept = checked_choice(choice, {"arms": [{"arm": "a"}, {"arm": "none"}], "tasks": [{"name": "t"}]})
-    assert kept == {"seeds": 1, "arms": {"a": {"parameter": "p", "tasks": {"t": {"value": 2}}}}}

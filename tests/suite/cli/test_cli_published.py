@@ -63,7 +63,7 @@ def test_a_strangers_row_on_a_copy_of_a_published_board(folder, tmp_path):
     merged = merging.merge(report.submission, report.trials, tmp_path, "2026-01-31")
     assert merged.folder == tmp_path / folder.name
     joining.write(merged, report)
-    _renew(merged.folder)
+    _renew(merged.folder, merged.hardware)
 
     after = json.loads((merged.folder / "leaderboard.json").read_text())["rows"]
     rows = {(row["arm"], row["task"]): row for row in after}

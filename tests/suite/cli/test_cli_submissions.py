@@ -99,12 +99,12 @@ def test_from_a_rule_to_its_row(boards):
     assert rows["strange"]["n_seeds"] == rows["strange"]["delta_loss"]["n"] == 2
     assert rows["aux_loss"]["submitted"] is None
     assert "A stranger's rule (by Ada Lovelace, 2026-01-31)" in (boards / "tiny" / "leaderboard.md").read_text()
-    assert (boards / "tiny" / "plugins" / "strange.py.txt").read_text() == RULE
+    assert [path.read_text() for path in (boards / "tiny" / "plugins").glob("strange-*.py.txt")] == [RULE]
     assert "A stranger's rule" in (boards / "README.md").read_text()
     assert "published: in order: boards and claims of 6 trials" in call("verify", "results/published")
 
-    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml", code=1)
-    assert "has every trial of the submission already" in said
+    said = call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml")
+    assert "tiny.tar.gz: tiny has every trial of the submission already" in said
 
     home = str(Path("publisher").resolve())
     said = call("report", "tiny", "--publish", "results/published", "--tracking", "none", "--home", home, code=2)
@@ -120,7 +120,88 @@ def test_from_a_rule_to_its_row(boards):
     assert "A stranger's rule until 2026-02-01 (by Ada Lovelace, 2026-01-31)" in past
     assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
     assert len(list((boards / "tiny" / "trials").iterdir())) == 8
+    assert len(list((boards / "tiny" / "plugins").iterdir())) == 2  # each by its digest, which its records have
     call("verify", "results/published")
+
+
+class Killed(BaseException):
+    """Nothing catches it."""
+
+
+def dying(function, call_number):
+    """The function, and the process killed when it is called for that time, counted from 1."""
+    calls = iter(range(1, call_number + 1))
+
+    def stand_in(*arguments):
+        if next(calls) == call_number:
+            raise Killed
+        return function(*arguments)
+
+    return stand_in
+
+
+@pytest.mark.parametrize("into", ["results/published", "none-yet"])
+def test_a_merge_that_was_killed_is_finished_by_the_next(into, boards, monkeypatch):
+    from suite.cli import advising, submissions
+    from suite.running import joining
+
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "none,aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "none,strange")
+    for cell in json.loads((boards / "tiny" / "manifest.json").read_text())["trials"]:
+        if cell["arm"] == "none":  # what the board has planned and not run
+            shutil.rmtree(boards / "tiny" / "trials" / cell["trial_key"])
+
+    def merged(name, *kills):
+        """Records and manifest, rows and index after a merge into a copy, killed at each of these and begun again."""
+        folder = Path(name) / "boards"
+        if Path(into).exists():
+            shutil.copytree(into, folder)
+        words = ("merge", "tiny.tar.gz", "--into", folder, "--suite", "tiny.yaml", "--date", "2026-01-31")
+        for module, function, call_number in kills:
+            with monkeypatch.context() as patch:
+                patch.setattr(module, function, dying(getattr(module, function), call_number))
+                with pytest.raises(Killed):
+                    call(*words)
+        call(*words)
+        board = folder / "tiny"
+        kept = [board / "manifest.json", *board.rglob("record.json"), *board.rglob("curves.parquet")]
+        rows = json.loads((board / "leaderboard.json").read_text())["rows"]
+        index = re.sub(r"made \S+", "", (folder / "README.md").read_text())  # the hour
+        return {file.relative_to(board): file.read_bytes() for file in kept}, rows, index
+
+    kills = [(joining, "write_trial", 1), (joining, "write_trial", 4), (submissions, "_renew", 1)]
+    assert merged("killed", *kills, (advising, "renewed", 1)) == merged("whole")
+
+
+def test_none_is_joined_if_one_is_refused(boards):
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "strange", "--out", "ada.tar.gz")
+    Path("strange.py").write_text(RULE.replace("0.02", "0.03"))
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Eve", "--strategies", "strange", "--out", "eve.tar.gz")
+    before = {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()}
+    words = ("--into", "results/published", "--suite", "tiny.yaml")
+    said = call("merge", "ada.tar.gz", "eve.tar.gz", *words, code=1)
+    assert "eve.tar.gz: tiny: arm 'strange' is Ada's; expected an arm of another name" in said
+    assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
+
+
+def test_a_board_that_shows_one_of_several_kinds_of_hardware_goes_on_showing_it(boards):
+    board = boards / "tiny"
+    for cell in json.loads((board / "manifest.json").read_text())["trials"]:
+        if cell["arm"] == "none":  # as `report --hardware` leaves it: what it does not show lies beside it
+            file = board / "trials" / cell["trial_key"] / "record.json"
+            record = json.loads(file.read_text())
+            record["provenance"]["hardware"]["label"] = "another CPU"
+            file.write_text(json.dumps(record))
+    shown = json.loads((board / "leaderboard.json").read_text())["hardware"]
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--strategies", "aux_loss,strange", "--tracking", "none")
+    call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "strange")
+    call("merge", "tiny.tar.gz", "--into", "results/published", "--suite", "tiny.yaml")
+    assert json.loads((board / "leaderboard.json").read_text())["hardware"] == shown
 
 
 def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch):
@@ -163,6 +244,41 @@ def test_a_rule_whose_bias_is_no_number_is_handed_in_as_diverged(tmp_path, tiny_
     records = [json.loads(file.read_text()) for file in (tmp_path / "home" / "trials").glob("*/record.json")]
     assert sorted(record["status"] for record in records) == ["diverged"] * 2 + ["finished"] * 2
     assert "tiny.tar.gz: in order" in call("pack", "tiny.yaml", "--by", "Ada Lovelace", "--strategies", "strange")
+
+
+def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
+    from suite.planning import plan
+    from suite.training import opening
+
+    board, home = boards / "tiny", Path("stranger")
+    publish = ("report", "tiny", "--publish", "results/published", "--tracking", "none")
+    before = {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()}
+    call("run", "tiny.yaml", "--tracking", "none", "--strategies", "aux_loss", "--seeds", "1")
+    said = call(*publish, code=2)
+    assert "results/published/tiny: has trials that this home has not (1 of aux_loss, 2 of none); copy" in said
+    assert "delete results/published/tiny first" in said
+    assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
+
+    shutil.copytree(board / "trials", home / "trials", dirs_exist_ok=True)  # as it says
+    call("run", "tiny.yaml", "--tracking", "none")
+    call(*publish)
+    records = {path for path in before if path.name == "record.json"}
+    assert set(board.rglob("record.json")) == records
+    assert {path: path.read_bytes() for path in records} == {path: before[path] for path in records}
+    call("verify", "results/published")
+
+    for module in (plan, opening):  # every trial is made anew
+        monkeypatch.setattr(module, "NUMERICS", module.NUMERICS + 1)
+    monkeypatch.setenv("EQUIPOISE_HOME", "anew")
+    call("run", "tiny.yaml", "--tracking", "none")
+    call(*publish)
+    assert len(set(board.rglob("record.json")) - records) == len(records)
+
+    monkeypatch.setenv("EQUIPOISE_HOME", "smaller")
+    call("run", "tiny.yaml", "--tracking", "none", "--strategies", "aux_loss")
+    call(*publish, code=2)
+    shutil.rmtree(board)
+    call(*publish)
 
 
 HERE = {  # what the pages' words are on a suite of seconds and its board
