@@ -6,8 +6,8 @@ A suite is data. Whatever it says that can change a trial's numbers ends up in t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -68,12 +68,25 @@ def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     key = ".".join(str(part) for part in first["loc"]) or "(top level)"
     if first["type"] == "extra_forbidden":
         last = str(first["loc"][-1])
-        inner = TaskEntry if first["loc"][0] == "tasks" else ArmEntry
-        fields = model.model_fields if len(first["loc"]) == 1 else inner.model_fields
-        expected = sorted(set(fields) - set(INTERNAL))
+        expected = sorted(set(_model_at(model, first["loc"]).model_fields) - set(INTERNAL))
         return f"{where}: {key}: unknown key{nearest(last, expected)}; expected one of {', '.join(expected)}"
     shown = "" if first["type"] == "missing" else f" {show(first['input'])}:"
     return f"{where}: {key}:{shown} {first['msg'].removeprefix('Value error, ').replace('Input should be', 'expected')}"
+
+
+def _model_at(model: type[BaseModel], place: Sequence[int | str]) -> type[BaseModel]:
+    """The model whose key the last part of a place should have been."""
+    for part in place[:-1]:
+        if part in model.model_fields:
+            model = next(_models(model.model_fields[str(part)].annotation), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 class Strict(BaseModel):

@@ -105,6 +105,7 @@ def test_a_value_that_diverged_is_out_and_all_out_is_an_error(data, home, tmp_pa
         ({"coordinates": [{"key": "rung.decay"}]}, {}, "expected either `values` or `times`"),
         ({"coordinates": [{"values": [{"rung.decay": "cosine"}]}]}, {}, "expected a `name`"),
         ({"seeds": 0}, {}, "seeds: 0"),
+        ({"coordinates": [{"key": "rung.decay", "vals": [1]}]}, {}, "vals: unknown key (did you mean 'values'?)"),
         (
             {"coordinates": [{"key": "rung.hidden_rate", "values": [0.00123411, 0.00123412, 0.002]}]},
             {},
