@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from results.boards.words import cost_words, margin_words, overhead_words, saved_words, sensitivity_words
 from results.statistics.verdict import WORDS
@@ -81,7 +82,7 @@ def boards_markdown(boards: Sequence[tuple[str, Mapping[str, Any], str | None]])
     for folder, board, superseded_by in boards:
         kept = f" · **superseded** by protocol {superseded_by}, kept as what it was" if superseded_by else ""
         facts = f"{_facts(board)}{kept} · [whole board]({folder}/leaderboard.md)"
-        lines += [f"## {folder}: {cell(board['title'])}", "", facts, ""]
+        lines += [f"## {cell(unquote(folder))}: {cell(board['title'])}", "", facts, ""]
         for task in board["tasks"]:
             rows = [row for row in board["rows"] if row["task"] == task["name"]]
             lines += [f"### {cell(task.get('title') or task['name'])} (`{task['name']}`)", ""]
@@ -100,7 +101,7 @@ def _listed(folder: str, board: Mapping[str, Any], superseded_by: str | None) ->
     span = f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else "".join(map(str, seeds))
     names = [f"`{task['name']}`" for task in board["tasks"]]
     arms = str(len({row["arm"] for row in board["rows"]}))
-    return [link(folder, f"{folder}/leaderboard.md"), board["title"], track, ", ".join(names), arms, span]
+    return [link(unquote(folder), f"{folder}/leaderboard.md"), board["title"], track, ", ".join(names), arms, span]
 
 
 def leaderboard_csv(board: Mapping[str, Any]) -> str:

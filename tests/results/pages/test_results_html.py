@@ -323,9 +323,11 @@ def test_the_boards_can_be_read_as_text(tmp_path: Path) -> None:
     publish(published / "sure", tmp_path / "2", seeds=6, curves=False)
     site.write_index(published)
     text = (published / "README.md").read_text(encoding="utf-8")
-    assert text.index("](sure/leaderboard.md)") < text.index("](a%20few/leaderboard.md)")
+    assert text.index("](sure/leaderboard.md)") < text.index("| [a few](a%20few/leaderboard.md) |")
     rows = json.loads((published / "sure" / "leaderboard.json").read_text())["rows"]
-    shown = [line for line in text.split("a%20few")[0].splitlines() if " | " in line][2:]
+    shown = [line for line in text.partition("## sure: ")[2].partition("## a few: ")[0].splitlines() if " | " in line][
+        2:
+    ]
     for row in rows:
         delta, found = row["delta_loss"], [line for line in shown if f"| {row['title']}" in line]
         assert any(f"| {row['max_vio_batch']:.2f} |" in line for line in found)
