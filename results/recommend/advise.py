@@ -84,7 +84,8 @@ def _within(cell: Cell, other: Cell, need: Need) -> bool:
     """Whether every finished trial of a cell stands on another as well: then it is no second measurement."""
     theirs = {row.arm: row.losses for row in other.rows}
     own = [row for row in cell.rows if need.allows(row, cell.board.track)]
-    return cell.name == other.name and all(row.losses.items() <= theirs.get(row.arm, {}).items() for row in own)
+    known = all(row.losses and row.losses.items() <= theirs.get(row.arm, {}).items() for row in own)
+    return bool(own) and cell.name == other.name and known
 
 
 def _handed_in(board: Board) -> bool:

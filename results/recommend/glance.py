@@ -33,10 +33,11 @@ LONGER = 4.0  # times as many tokens per active parameter, from which on a place
 
 READING = (
     "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
-    "the mean late in training. Learned routers: all but hash and StableMoE, which end as fixed tables of tokens. "
-    "Behind: nats/token; †: less than the board's margin, no reason to choose by. Values are the sources' own, but for "
-    "tuned, balanced: there each knob has the value with the lowest loss among those that keep MaxVio under 1, and "
-    "only rules that are so balanced on the board take part. All can be used by a decoder as they were trained."
+    "the mean late in training (1 + MaxVio of a batch). Learned routers: all but hash and StableMoE, which end as "
+    "fixed tables of tokens. Behind: nats/token; †: less than the board's margin, no reason to choose by. Values are "
+    "the sources' own, but for tuned, balanced: there each knob has the value with the lowest loss among those that "
+    "keep MaxVio under 1, and only rules that are so balanced on the board take part. All can be used by a decoder as "
+    "they were trained."
 )
 SIMULATED = (
     "Times on several devices are simulated from recorded loads; extrapolated: beyond what any run was trained for."
@@ -79,7 +80,8 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
         if not lines_of:
             lines.append([question, _nothing(of_need[0], link), "", "", ""])
         for track, found in lines_of:
-            words = question if found is lines_of[0][1] else _unlike(found, lines_of[0][1], track)
+            first = lines_of[0][1]
+            words = _unlike(found, first, track) if found is not first else _asked(question, track)
             lines.append([words, *_cells(found, track, link)])
     return lines
 
@@ -119,9 +121,18 @@ def _place(found: Answer) -> str:
     return f"{found['task']}, {found['recipe']}" if found["recipe"] else str(found["task"])
 
 
+def _asked(question: str, track: str) -> str:
+    """The first line's label: the question, and the track where that is not what one would take it for."""
+    return question if track == "as-published" else f"{question}, {_track(track)}"
+
+
+def _track(track: str) -> str:
+    return "tuned, balanced" if track == "balanced" else TRACK_WORDS[track]
+
+
 def _unlike(found: Answer, first: Answer, track: str) -> str:
     """In what a line differs from the first of its need."""
-    said = ["tuned, balanced" if track == "balanced" else TRACK_WORDS[track]] if track != "as-published" else []
+    said = [_track(track)] if track != "as-published" else []
     said += ["smaller model"] if found["parameters"] < first["parameters"] else []
     said += ["trained for longer"] if _per_active(found) > LONGER * _per_active(first) else []
     return f"– {', '.join(said) or found['task']}"
@@ -142,15 +153,20 @@ def _cells(found: Answer, track: str, link: Link) -> list[str]:
     far = [entry["mean"] for entry in found["behind"] if entry["row"] in arms[1]]
     behind = ""
     if far and not arms[0] & arms[1]:
-        behind = f"{min(far):.3f}" + " †" * (min(far) < found["margin"])
+        behind = _marked(min(far), found)
     same = "the same" if arms[0] == arms[1] else _either(learned["set"], found, track, link)
     rest = [entry["mean"] for entry in learned["behind"]]
     if rest:
-        ends = " to ".join(dict.fromkeys(f"{end(rest):.3f}" for end in (min, max)))
+        ends = " to ".join(dict.fromkeys(_marked(end(rest), found) for end in (min, max)))
         others = f"{len(rest)} others" if len(rest) > 1 else "the other"
-        same += f"; {others} {ends}{' †' * (max(rest) < found['margin'])} behind"
+        same += f"; {others} {ends} behind"
     blunt = " (blunt)" * found["blunt"]
     return [names, same, behind, link(_place(found), inside[0]["row"]) + blunt]
+
+
+def _marked(behind: float, found: Answer) -> str:
+    """How far behind; with a † where that is less than the board's margin."""
+    return f"{behind:.3f}" + " †" * (behind < found["margin"])
 
 
 def _either(entries: Sequence[Answer], found: Answer, track: str, link: Link) -> str:

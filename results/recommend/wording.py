@@ -184,10 +184,10 @@ def markdown_link(folder: str) -> Link:
 def in_full(answers: Sequence[Answer], link: Link = plain) -> list[tuple[str, str]]:
     """Which answer, and the whole of it: for every answer that has something to say."""
     said = []
-    for i, answer in enumerate(answers):
+    for answer in answers:
         if answer["evidence"] or answer["blunt"]:
             label = f"{upper(answer['question'])}, {TRACK_WORDS[answer['track']]}"
-            said.append((label, as_above(brief, answer, link, answers[:i])))
+            said.append((label, brief(answer, link)))
     return said
 
 
@@ -204,14 +204,6 @@ def address(row: str) -> str:
 def anchor(arm: str, task: str) -> str:
     """The id of a row on its board's page."""
     return "row-" + re.sub(r"[^a-z0-9]+", "-", f"{arm}-{task}".lower()).strip("-")[:60]
-
-
-def as_above(say: Callable[..., str], answer: Answer, link: Link, before: Sequence[Answer]) -> str:
-    """The answer as `say` words it, or which one above has the same words."""
-    for other in before:
-        if answer["evidence"] and other["track"] == answer["track"] and say(other) == say(answer):
-            return f"{first_named(answer['evidence'][0], link)}: as for {other['question']}"
-    return say(answer, link)
 
 
 def brief(answer: Answer, link: Link = plain) -> str:

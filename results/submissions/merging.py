@@ -95,7 +95,10 @@ def merge(
     ours = merged.manifest
     _check_conditions(ours, theirs, folder.name)
     if mark["archive"] in {past["archive"] for past in _marks(ours.get("superseded") or {"arms": []}).values()}:
-        return merged  # it has joined, and a newer entry has taken its place
+        past = _cells_by_key(ours["superseded"])  # it has joined, and a newer entry has taken its place
+        merged.added = sorted(key for key in records if key in past and merged.record(key) is None)
+        merged.unwritten |= {key: records[key] for key in merged.added}
+        return merged
     merged.superseded = _give_way(merged, theirs, mark)
     _compare_shared(merged, theirs, records)
     marks = _marks(ours)
@@ -122,7 +125,12 @@ def _hardware(folder: Path, before: Boards) -> str | None:
     if folder in before:
         return before[folder].hardware
     path = folder / "leaderboard.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("hardware") if path.exists() else None
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8")).get("hardware")
+    first = next(
+        iter(sorted(folder.glob("trials/*/record.json"))), None
+    )  # of one that was interrupted before its pages
+    return load_record(first.parent)["provenance"]["hardware"]["label"] if first else None
 
 
 def _there(folder: Path, hardware: str, before: Boards) -> Merged | None:

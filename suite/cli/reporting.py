@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from suite.cli.advising import renewed
 from suite.cli.options import home_option, json_option, print_json, resolve_home, tracking_option
 
 if TYPE_CHECKING:
+    from results.records import Outcome
     from suite.planning.plan import Plan
 
 
@@ -145,7 +146,7 @@ def report(
         )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
     if publish:
-        refuse_to_lose_trials(target, manifest, folder)
+        refuse_to_lose_trials(target, manifest, folder, hardware)
     board = write_report(manifest, folder, target, hardware, machine)
     if publish:
         publish_records(manifest, folder, target)
@@ -158,8 +159,10 @@ def report(
     click.echo(f"written: {target / 'index.html'}", err=True)
 
 
-def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path) -> None:
+def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path, hardware: str | None) -> None:
     """Publishing leaves no entry of others behind, and no seed of an arm on a task of which this home has no record.
+
+    A record of another kind of hardware than the board will show is none.
 
     A trial that was made anew, under another key, takes the older one's place.
 
@@ -168,14 +171,16 @@ def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path)
     """
     if not (target / "manifest.json").exists():
         return
+    from results import records
+
     there, suite = json.loads((target / "manifest.json").read_text(encoding="utf-8")), manifest["suite"]
     if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
         raise ValueError(
             f"{target}: holds entries of others, which this home has not; join yours with `equipoise pack {suite}` "
             f"and `equipoise merge`"
         )
-    kept = recorded(manifest, home)
-    lost = Counter(arm for arm, *rest in recorded(there, target) if (arm, *rest) not in kept)
+    (kept, _), before = records.collect(manifest, home / "trials").on_one(hardware), target / "trials"
+    lost = Counter(arm for arm, *rest in recorded(records.collect(there, before)) - recorded(kept))
     if lost:
         arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(lost.items()))
         raise ValueError(
@@ -185,13 +190,9 @@ def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path)
         )
 
 
-def recorded(manifest: Mapping[str, Any], place: Path) -> set[tuple[str, str, int]]:
-    """Arm, task and seed of the trials that have a record in a home, or on a board."""
-    return {
-        (trial["arm"], trial["task"], trial["seed"])
-        for trial in manifest["trials"]
-        if (place / "trials" / trial["trial_key"] / "record.json").exists()
-    }
+def recorded(found: Iterable[Outcome]) -> set[tuple[str, str, int]]:
+    """Arm, task and seed of the trials that have a record."""
+    return {(outcome.arm, outcome.task, outcome.seed) for outcome in found if outcome.record}
 
 
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:

@@ -33,12 +33,13 @@ INTERNAL = ("digest", "changed", "first_seed")  # of a suite, which no file stat
 class _Loader(yaml.SafeLoader):
     """YAML whose numbers are those people write: 1e-4 is one, 12:30:00 is none; no key is given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)  # as it is written: nothing has been merged into it yet
         keys = [key.value for key, _ in node.value]
         doubled = [key for key in keys if keys.count(key) > 1]
         if doubled:
             raise ValueError(f"{doubled[0]} is given twice")
-        return super().construct_mapping(node, deep)
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -178,9 +179,7 @@ class Suite(Strict):
     def _some_seeds(cls, value: int | list[int]) -> int | list[int]:
         if isinstance(value, int) and not 1 <= value <= MOST_SEEDS:
             raise ValueError(f"expected at least one seed, at most {MOST_SEEDS:,}")
-        if isinstance(value, list) and (
-            not 1 <= len(value) <= MOST_SEEDS or len(set(value)) != len(value) or out_of_range(value)
-        ):
+        if isinstance(value, list) and (not value or len(set(value)) != len(value) or out_of_range(value)):
             raise ValueError(
                 f"expected distinct seeds of 0 to {AA_SEEDS - 1:,}; larger ones are the A/A arm's and tuning's"
             )

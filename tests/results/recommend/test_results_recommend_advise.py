@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from published_boards import LEVELS, board, losses, row, write
 
@@ -224,6 +226,10 @@ def test_the_table_says_how_few_were_compared_and_what_the_margin_does_not_carry
     (line, *_) = table(advice(loaded(tmp_path / "margin", (content, manifest)), ("as-published",)))
     assert line[1] == "Hash (1.5 ×)"
     assert line[3].endswith(" †")
+    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d to 0\.30\d behind", line[2])
+    content["margins"]["text-bench"] = 0.15  # more than the nearest of the learned is behind, less than the last
+    (line, *_) = table(advice(loaded(tmp_path / "straddled", (content, manifest)), ("as-published",)))
+    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d † to 0\.30\d behind", line[2])
     content["margins"]["text-bench"] = 0.001
     (line, *_) = table(advice(loaded(tmp_path / "narrow", (content, manifest)), ("as-published",)))
     assert "†" not in line[3]
@@ -248,6 +254,19 @@ def test_lines_of_one_need_say_in_what_they_differ(tmp_path):
     assert [line[0] for line in places] == ["text-micro, muon", "long-bench, muon", "text-bench, muon"]
     assert places[0][1:] == ["2 of 32", "0.0018 M (0.009 M)", "9.22 M", "5,120", "8"]
     assert "No board, balanced: 4 of 256 experts, a mixture that changes half-way" in below(given)
+
+
+def test_a_need_that_only_a_balanced_board_answers_says_so(tmp_path):
+    given = advice(loaded(tmp_path, board(track="balanced", levels=LEARNT)))
+    assert table(given)[0][0] == "The lowest loss, tuned, balanced"
+
+
+def test_nothing_to_compare_is_no_second_measurement(tmp_path):
+    """All uneven on the balanced track: that is said, and not that its trials stand elsewhere."""
+    full, uneven = board("full", track="balanced"), board("uneven", track="balanced", vio={"good": 2.0, "far": 2.0})
+    given = answers(loaded(tmp_path, full, uneven), needs.get("loss"), ("balanced",))
+    assert [found["same_trials"] for found in given["evidence"]] == [[]]
+    assert [missed["where"] for missed in given["missing"]] == [["uneven-balanced/text-bench"]]
 
 
 def test_the_table_says_where_a_dense_network_is_ahead(tmp_path):

@@ -232,6 +232,22 @@ def test_an_archive_that_gave_way_does_not_come_back_by_itself(board):
         assert again.manifest == once.manifest
 
 
+def test_an_entry_that_gave_way_before_it_was_written_gets_its_records(board):
+    older, newer = manifest(["base", "strange"]), manifest(["base", "strange"], suffix="-new")
+    join(board, older)
+    join(board, newer, digest="b" * 64)
+    lost = board / "tiny" / "trials" / "strange1" / "record.json"
+    lost.unlink()  # as after a kill of the first
+    assert join(board, older, when="2026-02-02").added == ["strange1"]
+    assert lost.exists()
+
+
+def test_a_board_that_was_interrupted_before_its_pages_is_of_the_hardware_of_its_records(board):
+    (board / "tiny" / "leaderboard.json").unlink()
+    assert join(board, manifest(["base", "strange"]), label="NVIDIA H100").folder == board / "tiny@nvidia-h100"
+    assert join(board, manifest(["base", "strange"])).folder == board / "tiny"
+
+
 def test_the_second_of_two_finds_the_board_as_the_first_will_leave_it(board):
     """Nothing of the first is on the disk yet."""
     first, second = manifest(["base", "strange"], seeds=(0, 1, 2)), manifest(["base", "other"], seeds=(0, 1, 2))

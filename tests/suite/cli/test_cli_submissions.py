@@ -262,6 +262,13 @@ def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
     shutil.copytree(board / "trials", home / "trials", dirs_exist_ok=True)  # as it says
     call("run", "tiny.yaml", "--tracking", "none")
     call(*publish)
+    file = next(iter(sorted(home.glob("trials/*/record.json"))))
+    made_here = file.read_text()
+    elsewhere = json.loads(made_here)
+    elsewhere["provenance"]["hardware"]["label"] = "Acme GPU"  # a board of it would show one trial
+    file.write_text(json.dumps(elsewhere))
+    assert "has trials that this home has not" in call(*publish, "--hardware", "Acme GPU", code=2)
+    file.write_text(made_here)
     records = {path for path in before if path.name == "record.json"}
     assert set(board.rglob("record.json")) == records
     assert {path: path.read_bytes() for path in records} == {path: before[path] for path in records}

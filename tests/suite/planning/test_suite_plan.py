@@ -187,6 +187,11 @@ def test_what_no_file_states_and_what_is_given_twice_is_refused(suite_file):
             library.load(str(suite_file))
 
 
+def test_a_value_over_a_merged_one_is_not_given_twice():
+    text = "c: {p: {q: [&b {<<: {x: 1}, x: 3}]}}\nd: {<<: *b}"
+    assert config.read_yaml(text) == {"c": {"p": {"q": [{"x": 3}]}}, "d": {"x": 3}}
+
+
 def test_a_term_may_not_take_the_place_of_the_rules_own_loss(tiny_suite, monkeypatch):
     monkeypatch.setattr(registry.get("aux_loss"), "auxiliary", ("balance", "z_loss"))
     tiny_suite["strategies"] = [{"strategy": "aux_loss", "terms": {"z_loss": 0.001}}]
