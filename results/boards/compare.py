@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from results.boards.rows import delta, measured
+from results.boards.rows import against, delta, measured
 from results.boards.tasks import Tasks, judge
-from results.records import Outcome, Records, nearest
+from results.records import Records, nearest
 from results.statistics.estimates import paired_many
 from results.statistics.margins import paired_differences
-from results.statistics.verdict import Family, verdicts
+from results.statistics.verdict import verdicts
 from results.text import interval, number
 
 SHOWN = {
@@ -69,16 +69,7 @@ def _task(
     couples = list(combinations(names, 2))
     summaries = paired_many([paired_differences(records, first, second, task) for first, second in couples])
     family = [
-        Family(
-            summary,
-            planned=len(records.cell(first, task)),
-            diverged=_count(records.cell(first, task), "diverged"),
-            finished=_count(records.cell(first, task), "finished"),
-            reference_planned=len(records.cell(second, task)),
-            reference_diverged=_count(records.cell(second, task), "diverged"),
-            reference_finished=_count(records.cell(second, task), "finished"),
-            reference=second,
-        )
+        against(records, first, second, task, summary, called=second)
         for (first, second), summary in zip(couples, summaries, strict=True)
     ]
     shown = []
@@ -142,7 +133,3 @@ def _paragraph(pair: Mapping[str, Any]) -> list[str]:
         if first is not None and second is not None:
             lines.append(f"    {SHOWN[name]}: {first:.3f} against {second:.3f}")
     return lines
-
-
-def _count(outcomes: Sequence[Outcome], status: str) -> int:
-    return sum(outcome.status == status for outcome in outcomes)

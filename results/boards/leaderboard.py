@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.boards.cost import costs
-from results.boards.rows import delta, row
+from results.boards.rows import against, delta, row
 from results.boards.savings import savings
 from results.boards.sharing import at_once, crowded
 from results.boards.tasks import Tasks, judge
-from results.records import Outcome, Records, check_manifest, ranked_arms
+from results.records import Records, check_manifest, ranked_arms
 from results.statistics.across_tasks import across_tasks
 from results.statistics.estimates import Paired, paired_many
 from results.statistics.machine import Machine, load
 from results.statistics.margins import paired_differences
 from results.statistics.power import ALPHA, MIN_SEEDS, smallest_p
 from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
-from results.statistics.verdict import Decision, Family, Verdict, verdicts
+from results.statistics.verdict import Decision, Verdict, verdicts
 
 Board = dict[str, Any]
 
@@ -112,19 +112,9 @@ def _judge(
     task: str,
     about: Tasks,
 ) -> dict[str, dict[str, Any]]:
-    n = _finished(records.cell(manifest["baseline"], task))
-    family = [
-        Family(
-            summaries[arm, task],
-            planned=len(records.cell(arm, task)),
-            diverged=_diverged(records.cell(arm, task)),
-            finished=_finished(records.cell(arm, task)),
-            reference_planned=len(records.cell(manifest["baseline"], task)),
-            reference_diverged=_diverged(records.cell(manifest["baseline"], task)),
-            reference_finished=n,
-        )
-        for arm in compared
-    ]
+    base = manifest["baseline"]
+    family = [against(records, arm, base, task, summaries[arm, task]) for arm in compared]
+    n = len(records.losses(base, task))
     judged = {
         arm: delta(entry.summary, verdict)
         for arm, entry, verdict in zip(
@@ -132,7 +122,7 @@ def _judge(
         )
     }
     own = Verdict(Decision("baseline", None, None, None, False), "what the others are compared with")
-    judged[manifest["baseline"]] = delta(Paired(n, 0.0 if n else None), own)
+    judged[base] = delta(Paired(n, 0.0 if n else None), own)
     return judged
 
 
@@ -297,11 +287,3 @@ def _not_run(arms: Sequence[Mapping[str, Any]], records: Records, task: str) -> 
     """`not_run`: the arms that have rows on other tasks only; nothing where every arm has a trial here."""
     absent = [{"arm": arm["arm"], "title": arm["title"]} for arm in arms if not records.cell(arm["arm"], task)]
     return {"not_run": absent} if absent else {}
-
-
-def _diverged(outcomes: Sequence[Outcome]) -> int:
-    return sum(outcome.status == "diverged" for outcome in outcomes)
-
-
-def _finished(outcomes: Sequence[Outcome]) -> int:
-    return sum(outcome.status == "finished" for outcome in outcomes)

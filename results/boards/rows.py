@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from results.boards.notes import bias_note, own_note
-from results.records import Outcome
+from results.records import Outcome, Records
 from results.statistics.estimates import Paired, mean_interval
-from results.statistics.verdict import Verdict
+from results.statistics.verdict import Family, Verdict
 
 
 def row(
@@ -100,6 +100,23 @@ def measured(finished: Sequence[Outcome]) -> dict[str, Any]:
         "fluctuation": means("fluctuation"),
         "bias": means("bias"),
     }
+
+
+def against(
+    records: Records, arm: str, reference: str, task: str, summary: Paired, called: str = "the baseline"
+) -> Family:
+    """What a verdict on an arm is made from: its differences to a reference, and what became of the seeds of both."""
+    own, other = records.cell(arm, task), records.cell(reference, task)
+    return Family(
+        summary,
+        planned=len(own),
+        diverged=_count(own, "diverged"),
+        finished=_count(own, "finished"),
+        reference_planned=len(other),
+        reference_diverged=_count(other, "diverged"),
+        reference_finished=_count(other, "finished"),
+        reference=called,
+    )
 
 
 def delta(summary: Paired, verdict: Verdict) -> dict[str, Any]:
