@@ -154,14 +154,14 @@ def _cells(found: Answer, track: str, link: Link) -> list[str]:
     behind = ""
     if far and not arms[0] & arms[1]:
         behind = _marked(min(far), found)
-    same = "the same" if arms[0] == arms[1] else _either(learned["set"], found, track, link)
+    routers = "the same" if arms[0] == arms[1] else _either(learned["set"], found, track, link)
     rest = [entry["mean"] for entry in learned["behind"]]
     if rest:
         ends = " to ".join(dict.fromkeys(_marked(end(rest), found) for end in (min, max)))
         others = f"{len(rest)} others" if len(rest) > 1 else "the other"
-        same += f"; {others} {ends} behind"
+        routers += f"; {others} {ends} behind"
     blunt = " (blunt)" * found["blunt"]
-    return [names, same, behind, link(_place(found), inside[0]["row"]) + blunt]
+    return [names, routers, behind, link(_place(found), inside[0]["row"]) + blunt]
 
 
 def _marked(behind: float, found: Answer) -> str:
