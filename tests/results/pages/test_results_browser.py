@@ -217,7 +217,7 @@ def test_both_themes_by_system_button_and_address(page: Browser, published: Path
     page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert background(page) < 40
     assert page.js(ink) != light
-    assert page.js("theme.textContent") == "Light theme"
+    page.wait("theme.textContent === 'Light theme'")  # the page hears of the change a moment after its style has it
     page.js("theme.click()")
     assert background(page) > 240
     assert page.js(ink) == light
