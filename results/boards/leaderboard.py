@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -250,7 +251,20 @@ def _unlike(records: Records) -> list[str]:
         unlike = [task for task, values in found.items() if len(values) > 1]
         if unlike:
             said.append(f"Trials of {', '.join(unlike)} rest on {words}: differences are not of the strategies alone.")
-    return said
+    return said + _processors(records)
+
+
+def _processors(records: Records) -> list[str]:
+    """Processors of one name that are not of one generation: their kernels end on other last bits."""
+    count = Counter(
+        outcome.record["provenance"]["hardware"].get("processor", "not recorded")
+        for outcome in records
+        if outcome.record is not None
+    )
+    if len(count) < 2:
+        return []
+    shown = ", ".join(f"{name}: {trials}" for name, trials in sorted(count.items()))
+    return [f"Trials by processor: {shown}. Where a pair mixes them, it differs by their rounding too."]
 
 
 def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:

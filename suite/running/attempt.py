@@ -62,8 +62,9 @@ def run_trial(
             training = Training(folder, cache, world, event)
             facts = provenance.collect(training.device.type, training.source.digest, attempt["started"])
             attempt |= {"hardware": facts["hardware"]["label"], "git_revision": facts["git_revision"]}
-            if "unit" in facts["hardware"]:
-                attempt["unit"] = facts["hardware"]["unit"]  # of this attempt: the next may be elsewhere
+            for name in ("unit", "processor"):
+                if name in facts["hardware"]:
+                    attempt[name] = facts["hardware"][name]  # of this attempt: the next may be elsewhere
             label = backends.get(training.definition["config"]["backend"]).label()
             training.definition["provenance"] = facts | {"backend": label, "ranks": world.size}
             write_json(folder.trial, training.definition)
@@ -99,6 +100,6 @@ def _where(step: int, steps: int) -> str:
 
 def _elsewhere(before: Mapping[str, Any], attempt: Mapping[str, Any]) -> Iterator[str]:
     """What an attempt does not share with the one it goes on from; its numbers may then differ in the last bits."""
-    for name in ("hardware", "git_revision"):
-        if before.get(name) and before[name] != attempt[name]:
-            yield f"{name.replace('_', ' ')}: begun with {before[name]}, goes on with {attempt[name]}"
+    for name in ("hardware", "processor", "git_revision"):
+        if before.get(name) and before[name] != attempt.get(name):
+            yield f"{name.replace('_', ' ')}: begun with {before[name]}, goes on with {attempt.get(name)}"

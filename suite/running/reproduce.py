@@ -108,6 +108,9 @@ def differences(published: dict[str, Any], again: dict[str, Any]) -> list[str]:
     old, new = published["provenance"], again["provenance"]
     if old["hardware"]["label"] != new["hardware"]["label"]:
         found.append(f"hardware: {old['hardware']['label']} then, {new['hardware']['label']} now")
+    before, after = (facts["hardware"].get("processor", "not recorded") for facts in (old, new))
+    if before != after:
+        found.append(f"processor: {before} then, {after} now")
     for package in sorted(old["packages"].keys() | new["packages"].keys()):
         before, after = old["packages"].get(package), new["packages"].get(package)
         if before != after:

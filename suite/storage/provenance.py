@@ -32,6 +32,23 @@ def cpu_name() -> str:
 
 
 @cache
+def generation() -> str | None:
+    """Which processor it is of those that share a name: maker, family and model as Linux tells them; None elsewhere.
+
+    A cloud's machines call several generations by one name, and kernels chosen for each end on other last bits.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    found = [re.search(rf"^{key}\s*:\s*(\S+)", text, re.MULTILINE) for key in ("vendor_id", "cpu family", "model")]
+    if None in found:
+        return None
+    maker, family, model = (match.group(1) for match in found if match)
+    return f"{maker} family {family} model {model}"
+
+
+@cache
 def hardware(device: str) -> dict[str, Any]:
     """Hardware as boards name it: one label is one kind, whatever share of a machine a job was given (`cores`)."""
     cores = len(os.sched_getaffinity(0))
@@ -43,12 +60,13 @@ def hardware(device: str) -> dict[str, Any]:
         # which one it was of its kind, by which trials that shared it are told from others on the same machine
         own = str(getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""))
         return facts | ({"unit": hashlib.sha256(own.encode()).hexdigest()[:12]} if own else {})
+    which = generation()
     return {
         "label": f"CPU · {cpu_name()} · {os.cpu_count()} cores",
         "device": "cpu",
         "name": cpu_name(),
         "cores": cores,
-    }
+    } | ({"processor": which} if which else {})
 
 
 @cache

@@ -384,3 +384,16 @@ def test_trials_that_no_key_tells_apart_are_said(tmp_path, field, value, words):
     one.write_text(json.dumps(record), encoding="utf-8")
     said = build(manifest, collect(manifest, trials))["warnings"]
     assert any(f"Trials of {manifest['trials'][0]['task']} rest on" in line and words in line for line in said)
+
+
+def test_processors_of_one_name_are_counted_where_they_mix(tmp_path):
+    board, manifest, trials = board_of(tmp_path, seeds=2)
+    assert not any("by processor" in warning for warning in board["warnings"])
+    for trial in manifest["trials"][:3]:
+        path = trials / trial["trial_key"] / "record.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        record["provenance"]["hardware"]["processor"] = "Maker family 1 model 2"
+        path.write_text(json.dumps(record), encoding="utf-8")
+    said = build(manifest, collect(manifest, trials))["warnings"]
+    others = len(manifest["trials"]) - 3
+    assert any(f"Maker family 1 model 2: 3, not recorded: {others}." in line for line in said)

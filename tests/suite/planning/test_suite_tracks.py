@@ -253,6 +253,8 @@ def test_a_row_that_comes_out_otherwise_is_called_so(tiny_suite, home):
     published["measures"]["val_loss"] = loss + 0.04
     published["provenance"]["packages"]["torch"] = "2.11.0"
     published["provenance"]["hardware"]["label"] = "another machine"
+    published["provenance"]["hardware"].pop("processor", None)
+    again["provenance"]["hardware"]["processor"] = "Maker family 1 model 2"
 
     def judge(low, high):
         return reproduce.judge(published, again, {"val_loss": {"ci_low": low, "ci_high": high}})
@@ -263,3 +265,4 @@ def test_a_row_that_comes_out_otherwise_is_called_so(tiny_suite, home):
     said = " ".join(judge(0, 1)["differs"])
     assert "torch: 2.11.0 then" in said
     assert "another machine then" in said
+    assert "processor: not recorded then, Maker family 1 model 2 now" in said

@@ -41,9 +41,11 @@ def test_a_trial_that_goes_on_elsewhere_says_so(made, folder, home, capsys):
     with pytest.raises(Interrupted):
         run_trial(folder.path, home / "cache", should_stop=lambda: next(steps) == 4)
     (begun,) = folder.history()
-    folder.write_history([begun | {"hardware": "CPU · Other · 8 cores"}])
+    folder.write_history([begun | {"hardware": "CPU · Other · 8 cores", "processor": "Maker family 1 model 2"}])
     run_trial(folder.path, home / "cache", PlainProgress(made).watch)
-    assert f"hardware: begun with CPU · Other · 8 cores, goes on with {begun['hardware']}" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"hardware: begun with CPU · Other · 8 cores, goes on with {begun['hardware']}" in said
+    assert f"processor: begun with Maker family 1 model 2, goes on with {begun.get('processor')}" in said
 
 
 def test_a_trial_killed_before_its_first_checkpoint_says_that_it_begins_again(made, folder, home, capsys):
