@@ -12,12 +12,12 @@ in the sentence's order, separated by semicolons:
     claims WORD            how many claims have that verdict: reproduced, not_reproduced, contradicted, undecided
     PATH.json field        of any other published file
     field                  of the place before
-    A - B, A / B           difference, or ratio, of two such references
+    A - B, A / B, - A      difference, or ratio, of two such references; one with its sign turned round
     "words"                what is no figure of a board, such as "4 of 256" or "6 seeds"; the sentence must hold it
 
 BOARD is a folder of the published boards. A field that is a word (a verdict) has to stand in the sentence. Figures in
-`code` and in links' targets need no reference. A figure agrees if the value rounds to it; its sign counts where it has
-one; before % the value is a share.
+`code` and in links' targets need no reference. A figure agrees if the value rounds to it, sign and all: one without a
+sign is of a value that is not negative, so that "0.03 above" is held to B - A > 0; before % the value is a share.
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ def disagreements(text: str, published: Path) -> list[str]:
 def renewed(text: str, published: Path) -> tuple[str, list[str]]:
     """A page with the boards' figures in place of those that are not theirs any more, and its sentences with new ones.
 
-    A figure keeps its places after the point, and its sign where it had one. What is said around it stays: whether it
-    still holds is for whoever reads the sentences named here, and `disagreements` names the words that do not.
+    A figure keeps its places after the point, and shows its sign where it had one or falls below zero. What is said
+    around it stays: whether it still holds is for whoever reads the sentences named here, and `disagreements` names
+    the words that do not.
     """
     changed = []
     for sentence in reversed(list(sentences(text))):
@@ -204,7 +205,7 @@ def rounded(sign: str, digits: str, percent: str | None, value: float) -> str:
     places = len(digits.partition(".")[2])
     number = f"{abs(exact):{',' if ',' in digits else ''}.{places}f}"
     minus = "-" if sign == "-" else "−"
-    return (minus if exact < 0 else "+") * bool(sign) + number + (percent or "")
+    return (minus if exact < 0 else "+" * bool(sign)) + number + (percent or "")
 
 
 def agrees(sign: str, digits: str, percent: str | None, value: float) -> bool:
@@ -212,20 +213,22 @@ def agrees(sign: str, digits: str, percent: str | None, value: float) -> bool:
     number = float(digits.replace(",", ""))
     exact = 100 * value if percent else value
     stated = {"+": number, "": number}.get(sign, -number)
-    wanted = exact if sign else abs(exact)
-    return abs(stated - wanted) <= 0.5 * 10.0 ** -len(digits.partition(".")[2]) * (1 + 1e-9)
+    return abs(stated - exact) <= 0.5 * 10.0 ** -len(digits.partition(".")[2]) * (1 + 1e-9)
 
 
 def _resolve(reference: str, place: str | None, published: Path) -> tuple[float | str, str]:
     """The value of a reference, and the place that a bare field after it belongs to."""
-    parts = re.split(r"\s([-/])\s", reference)
+    turned = reference.startswith("- ")
+    parts = re.split(r"\s([-/])\s", reference.removeprefix("- "))
     value, place = _one(parts[0], place, published)
     for operator, other in zip(parts[1::2], parts[2::2], strict=True):
         second, place = _one(other, place, published)
         if isinstance(value, str) or isinstance(second, str):
             raise ValueError(f"{reference}: words can't be subtracted or divided; expected figures")
         value = value - second if operator == "-" else value / second
-    return value, place
+    if turned and isinstance(value, str):
+        raise ValueError(f"{reference}: a word has no sign; expected a figure")
+    return (-value if turned else value), place
 
 
 def _one(reference: str, place: str | None, published: Path) -> tuple[float | str, str]:

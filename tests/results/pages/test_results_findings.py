@@ -31,16 +31,16 @@ def published(tmp_path):
     "text",
     [
         "No figure here, only `text-8` and [a link](figure-9.svg).",
-        "A leads by 0.21 nats. <!-- board/a/t delta_loss.mean -->",
+        "A leads by 0.21 nats. <!-- - board/a/t delta_loss.mean -->",
         "A is at −0.210, over 6 seeds: better.\n<!-- board/a/t delta_loss.mean; delta_loss.n; delta_loss.verdict -->",
         "39 % of assignments are over. <!-- board/a/t overflow.1.25 -->",
-        "A is 0.26 ahead of b. <!-- board/a/t delta_loss.mean - board/b/t delta_loss.mean -->",
-        "At 4 of 256, a leads by 0.2. <!-- board/a/t delta_loss.mean; \"4 of 256\" -->",
+        "A is 0.26 ahead of b. <!-- board/b/t delta_loss.mean - board/a/t delta_loss.mean -->",
+        "At 4 of 256, a leads by 0.2. <!-- - board/a/t delta_loss.mean; \"4 of 256\" -->",
         "The task's gain is 0.25, at 2.5 core-hours. <!-- board/t sensitivity.gain; board core_hours -->",
         "It is 1.15 times as high, so not reproduced. <!-- claims/c figures.0.estimate; verdict -->",
         "Of all claims 1 is not reproduced. <!-- claims not_reproduced -->",
         "| a | −0.210 | better <!-- board/a/t delta_loss.mean; delta_loss.verdict --> |\n| --- | --- | --- |",
-        "First: it is so. Then a leads by 0.21. <!-- board/a/t delta_loss.mean --> And more.",
+        "First: it is so. Then a leads by 0.21. <!-- - board/a/t delta_loss.mean --> And more.",
         "```sh\nrun --seeds 6\n```\nNothing.",
     ],
 )  # fmt: skip
@@ -52,11 +52,14 @@ def test_what_the_boards_say_passes(published, text):
     ("text", "why"),
     [
         ("A leads by 0.21.", "1 figures (0.21), 0 references"),
-        ("A leads by 0.22. <!-- board/a/t delta_loss.mean -->", "0.22: board/a/t delta_loss.mean is -0.2104"),
+        ("A leads by 0.22. <!-- - board/a/t delta_loss.mean -->", "0.22: - board/a/t delta_loss.mean is 0.2104"),
+        ("A is 0.21 behind. <!-- board/a/t delta_loss.mean -->", "0.21: board/a/t delta_loss.mean is -0.2104"),
+        ("B is 0.26 ahead. <!-- board/a/t delta_loss.mean - board/b/t delta_loss.mean -->", "is -0.26"),
+        ("A leads by 0.21. <!-- - board/a/t delta_loss.verdict -->", "a word has no sign"),
         ("A is at +0.21. <!-- board/a/t delta_loss.mean -->", "+0.21: "),
         ("Of all claims 2 are not reproduced. <!-- claims not_reproduced -->", "2: claims not_reproduced is 1"),
         ("A leads by 0.21. It has 6 seeds. <!-- board/a/t delta_loss.n -->", "0 references"),
-        ("A leads by 0.21. <!-- board/a/t delta_loss.mean --> So do 7.", "1 figures (7)"),
+        ("A leads by 0.21. <!-- - board/a/t delta_loss.mean --> So do 7.", "1 figures (7)"),
         ("- a leads by 0.21\n- by 6 <!-- board/a/t delta_loss.n -->", "1 figures (0.21)"),
         ("A leads by 0.21, a tie. <!-- board/a/t delta_loss.mean; delta_loss.verdict -->", "is 'better'"),
         ("A leads by 0.21. <!-- board/a/t delta_loss.mean; \"4 of 256\" -->", '"4 of 256" is not in the sentence'),
@@ -76,8 +79,9 @@ def test_what_they_do_not_say_is_named(published, text, why):
 @pytest.mark.parametrize(
     ("figure", "value", "same"),
     [
-        (("", "0.21", None), -0.2149, True),
-        (("", "0.21", None), -0.2151, False),
+        (("", "0.21", None), 0.2149, True),
+        (("", "0.21", None), 0.2151, False),
+        (("", "0.21", None), -0.2149, False),
         (("−", "0.21", None), -0.2149, True),
         (("−", "0.21", None), 0.21, False),
         (("", "1,024", None), 1024.4, True),
@@ -97,7 +101,7 @@ def test_a_comment_belongs_to_the_sentence_before_it():
 OLD = """# Heading
 
 - It leads by 0.19 nats, over 7
-  seeds (4 of 256, `8`), at 41 %. <!-- board/a/t delta_loss.mean; "4 of 256"; "7 seeds"; overflow.1.25 -->
+  seeds (4 of 256, `8`), at 41 %. <!-- - board/a/t delta_loss.mean; "4 of 256"; "7 seeds"; overflow.1.25 -->
 
 ```sh
 run 9
@@ -123,7 +127,9 @@ def test_figures_are_renewed_where_they_stand_and_nothing_else(published):
 def test_what_cannot_be_renewed_stays_and_is_named(published):
     text = "A leads by 0.19, over 6 seeds. <!-- board/a/t delta_loss.mean -->\n"  # one reference for two figures
     assert renewed(text, published) == (text, [])
-    text, changed = renewed("A leads by 0.19, a tie. <!-- board/a/t delta_loss.mean; delta_loss.verdict -->", published)
+    text, changed = renewed(
+        "A leads by 0.19, a tie. <!-- - board/a/t delta_loss.mean; delta_loss.verdict -->", published
+    )
     assert changed == ["A leads by 0.21, a tie."]
     (line,) = disagreements(text, published)
     assert "is 'better', which the sentence does not say" in line
@@ -132,7 +138,8 @@ def test_what_cannot_be_renewed_stays_and_is_named(published):
 @pytest.mark.parametrize(
     ("figure", "value", "shown"),
     [
-        (("", "0.20", None), -0.2149, "0.21"),
+        (("", "0.20", None), 0.2149, "0.21"),
+        (("", "0.20", None), -0.2149, "−0.21"),
         (("−", "0.20", None), -0.2149, "−0.21"),
         (("-", "0.20", None), -0.2149, "-0.21"),
         (("+", "0.20", None), -0.2149, "−0.21"),
