@@ -94,7 +94,7 @@ class Recommendation:
 
     @property
     def reading(self) -> str:
-        return wording.READING
+        return wording.READING_IN_FULL
 
     @property
     def summary(self) -> str:

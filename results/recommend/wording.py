@@ -141,7 +141,7 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
         lines += [f"  missing: {missed['words']}" for missed in answer["missing"]]
         lines += [""]
     if any(answer["evidence"] for answer in answers):
-        lines += [READING, ""]
+        lines += [READING_IN_FULL, ""]
     if ranked:
         lines += ["How rankings travel", *(f"  {travels(entry)}" for entry in ranked), ""]
     return "\n".join(lines).rstrip()
@@ -149,7 +149,7 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
 
 NOISY = "blunt: experts gain enough, but less than ten times the spread; who is named first may still be behind"
 
-READING = (
+READING_IN_FULL = (
     "A strategy is named first unless some other is shown to have the lower loss (one-sided paired t tests, adjusted; "
     "the best is named with 95 %). Behind: mean difference in nats/token, and between how much and how much, each "
     "with 95 %. At equal time, the baseline's loss over its horizons, by which time becomes loss, is taken as exact."
@@ -172,7 +172,7 @@ def travels(entry: Answer) -> str:
 def in_full_as_markdown(answers: Sequence[Answer], ranked: Sequence[Answer], folder: str) -> list[str]:
     """What the table leaves out: intervals and what each answer rests on, and how rankings travel."""
     full = in_full(answers, markdown_link(folder))
-    lines = ["", "## In full", "", READING, "", *(f"- *{label}*: {words}" for label, words in full)]
+    lines = ["", "## In full", "", READING_IN_FULL, "", *(f"- *{label}*: {words}" for label, words in full)]
     shown = [entry for entry in ranked if entry["word"] != "no evidence"]
     return [*lines, "", summary(ranked), "", *(f"- {cell(travels(entry))}" for entry in shown)]
 
