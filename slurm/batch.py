@@ -18,13 +18,18 @@ from slurm.trust import is_secret
 # A task that died of a signal (exit codes 129 to 191) left no result and could not requeue its job: do it here. So does
 # a trial of several tasks of which one died, whatever the others made of that (slurm.job leaves the marker). The job is
 # named as an element of its array: one element's own id is the id of the whole array. The folder is listed: a node may
-# remember that a file was not there.
+# remember that a file was not there. A job that leaves a broken node has the nodes to keep away from in its own marker.
 _REVIVE = """\
 code=$?
 job=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}
 job=${{job:-$SLURM_JOB_ID}}
 cd {logs} || exit "$code"
 died=$job.died.${{SLURM_RESTART_COUNT:-0}}
+leaves=$job.leaves.${{SLURM_RESTART_COUNT:-0}}
+if ls | grep -xF "$leaves" >/dev/null; then
+  scontrol requeue "$job" && scontrol update "JobId=$job" "ExcNodeList=$(cat "$leaves")"
+  exit "$code"
+fi
 if [ "$code" -gt 128 ] && [ "$code" -lt 192 ] && ! compgen -G "${{job}}_*_result.pkl" >/dev/null; then
   touch "$died"
 fi

@@ -17,13 +17,16 @@ from typing import Any
 
 from submitit.helpers import DelayedSubmission, TorchDistributedEnvironment
 
+from slurm import nodes
 from slurm.commands import ClusterError, run
-from slurm.trials import INTERRUPTED, failed_since, finished, now, present, report_death
+from slurm.trials import INTERRUPTED, failed_since, finished, now, present, read_json, report_death
 from slurm.worker import SIGNALS
 
 _POLL_SECONDS = 0.2
 _PEER_SECONDS = 5  # after a rank's error, for another rank's death to become known
 _MARGIN_SECONDS = 10  # of the signal's delay, kept for requeueing
+_LOOK_SECONDS = 5  # between looks for a trial's first step
+_MOVES = 5  # how often a job leaves broken nodes
 _RANK_NAMES = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -46,6 +49,7 @@ class PackedTrials:
     _running: dict[int, subprocess.Popen[bytes]] = field(init=False, repr=False, compare=False, default_factory=dict)
     _deaths: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)
     _failures: dict[int, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _begun: dict[int, int] = field(init=False, repr=False, compare=False, default_factory=dict)  # at which step
 
     def __call__(self) -> list[str]:
         """Run the trials; returns the keys of those that are done.
@@ -53,8 +57,9 @@ class PackedTrials:
         Raises:
             TrialsFailedError: some failed.
             SystemExit: a trial of several tasks died (its exit code tells the batch script to requeue), or the job
-                was interrupted.
+                was interrupted, or has to leave a broken node.
         """
+        self._leave_a_broken_node()
         self._environ = self._shared_environment()
         if _rank() > 0:
             signal.signal(signal.SIGUSR2, lambda *_: self._pass_on())  # rank 0 alone requeues
@@ -91,6 +96,7 @@ class PackedTrials:
         if _rank() == 0:
             (folder / "failure.json").unlink(missing_ok=True)
         name = f"{key}.log" if _rank() == 0 else f"{key}.{_rank()}.log"
+        self._begun[index] = _step(folder)
         told = [self.entry, key, str(folder), self.payload, str(os.getpid())]
         command = [sys.executable, "-P", "-u", "-m", "slurm.worker", *told]
         environ = self._environ | self._device(index)
@@ -109,9 +115,12 @@ class PackedTrials:
 
     def _watch(self) -> bool:
         """Wait for the trials; start again those that died without a word. True if one was interrupted."""
-        interrupted = False
+        interrupted, looked = False, time.monotonic()
         while self._running:
             time.sleep(_POLL_SECONDS)
+            if time.monotonic() - looked > _LOOK_SECONDS:
+                looked = time.monotonic()
+                self._note_first_steps()
             for index, worker in list(self._running.items()):
                 code = worker.poll()
                 if code is None:
@@ -126,6 +135,7 @@ class PackedTrials:
                     self._fail(index, "ExitCode", f"exit code {code}")
                 elif _rank() == 0 and not present(Path(self.folders[index]) / "record.json"):
                     self._fail(index, "NoRecord", "ended without leaving a record")
+        self._note_first_steps()
         return interrupted
 
     def _died(self, index: int, number: int) -> None:
@@ -161,6 +171,33 @@ class PackedTrials:
         folder = Path(self.folders[index])
         if not (folder / "failure.json").exists():  # the trial itself knows better
             report_death(folder, error, message)
+        self._note_first_steps()
+        if self._begun.pop(index, None) is not None and _of_one_task():
+            said = read_json(folder / "failure.json")
+            nodes.note(Path(self.logs), _node(), self.keys[index], f"{said.get('error')}: {said.get('message')}")
+
+    def _note_first_steps(self) -> None:
+        """Write down, once each, which trials have made a step on this node."""
+        for index, begun in list(self._begun.items()) if _of_one_task() else ():
+            if _step(Path(self.folders[index])) > begun or finished(Path(self.folders[index])):
+                del self._begun[index]
+                nodes.note(Path(self.logs), _node(), self.keys[index])
+
+    def _leave_a_broken_node(self) -> None:
+        """Have the batch script requeue the job for another node, where this one fails whatever it is given."""
+        logs, own = Path(self.logs), _node()
+        if not _of_one_task() or not _job_id() or own not in (out := nodes.broken(logs)):
+            return
+        if len(list(logs.glob(f"{_job_id()}.leaves.*"))) >= _MOVES:
+            return
+        print(f"{now()} leaving {own}, which fails what it is given: {out[own]}", file=sys.stderr)
+        try:
+            before = run(["squeue", "--noheader", f"--jobs={_job_id()}", "--format=%x"]).strip()
+        except ClusterError:
+            before = ""
+        listed = ",".join(filter(None, [before.replace("(null)", ""), *out]))
+        (logs / f"{_job_id()}.leaves.{_restarts()}").write_text(f"{listed}\n", encoding="utf-8")
+        sys.exit(INTERRUPTED)
 
     def _pass_on(self) -> None:
         for worker in self._running.values():
@@ -199,6 +236,15 @@ def _rank() -> int:
 
 def _world() -> int:
     return int(os.environ.get("SLURM_NTASKS", 1))
+
+
+def _of_one_task() -> bool:
+    """Whether the job is of one process on one node: of several, which one is to blame is not known."""
+    return _world() == 1
+
+
+def _step(folder: Path) -> int:
+    return int(read_json(folder / "status.json").get("step") or 0)
 
 
 def _restarts() -> int:

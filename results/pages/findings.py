@@ -226,9 +226,11 @@ def _resolve(reference: str, place: str | None, published: Path) -> tuple[float 
         if isinstance(value, str) or isinstance(second, str):
             raise ValueError(f"{reference}: words can't be subtracted or divided; expected figures")
         value = value - second if operator == "-" else value / second
-    if turned and isinstance(value, str):
-        raise ValueError(f"{reference}: a word has no sign; expected a figure")
-    return (-value if turned else value), place
+    if turned:
+        if isinstance(value, str):
+            raise ValueError(f"{reference}: a word has no sign; expected a figure")
+        value = -value
+    return value, place
 
 
 def _one(reference: str, place: str | None, published: Path) -> tuple[float | str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,7 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
     \b
       equipoise status quick --watch
     """
+    from slurm import logs_of, nodes
     from slurm.status import status as ask
 
     folder = resolve_home(home, write=False)
@@ -182,7 +184,7 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
         print_json([asdict(one) | {"log": str(one.log) if one.log else None} for one in ask(jobs, folder, owner)])
         return
     if not watch:
-        click.echo(render(ask(jobs, folder, owner), labels))
+        click.echo(render(ask(jobs, folder, owner), labels, nodes.broken(logs_of(folder))))
         return
     from rich.live import Live
     from rich.text import Text
@@ -190,7 +192,7 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
     with Live(refresh_per_second=4) as live:
         while True:
             seen = ask(jobs, folder, owner)
-            live.update(Text(render(seen, labels)))
+            live.update(Text(render(seen, labels, nodes.broken(logs_of(folder)))))
             if all(
                 one.state in ("done", "failed", "cancelled", "vanished", "unsubmitted", "preempted") for one in seen
             ):
@@ -198,12 +200,13 @@ def status(suite: str, watch: bool, every: float, as_json: bool, home: str | Non
             time.sleep(every)
 
 
-def render(seen: list[Any], labels: dict[str, str]) -> str:
-    """Counts, then every trial that is not simply done; one without a label goes by its key."""
+def render(seen: list[Any], labels: dict[str, str], broken: Mapping[str, str]) -> str:
+    """Counts, broken nodes, then every trial that is not simply done; one without a label goes by its key."""
     from suite.words import duration
 
     counts = Counter(one.state for one in seen)
     lines = [", ".join(f"{number} {state}" for state, number in sorted(counts.items()))]
+    lines += [f"{node} fails what it is given, other jobs leave it: {error}" for node, error in broken.items()]
     width = max((len(labels.get(one.key, one.key)) for one in seen), default=0)
     for one in seen:
         if one.state in ("done", "unsubmitted"):

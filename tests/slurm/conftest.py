@@ -1,6 +1,8 @@
 """One test cluster for the whole session, and a home to submit from."""
 
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +10,8 @@ import pytest
 from slurm_campaign import TOY, Campaign
 
 from slurm.testcluster import TestCluster, UnavailableError
+
+ROOT = Path(sys.modules["slurm"].__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +59,9 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 def campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Campaign:
     monkeypatch.syspath_prepend(str(TOY))
     return Campaign(tmp_path / "a home")
+
+
+@pytest.fixture
+def path_of_jobs(monkeypatch):
+    inherited = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TOY), *filter(None, [inherited])]))

@@ -1,5 +1,6 @@
 """A home with toy trials, and waiting for them."""
 
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from slurm import TrialJob, logs_of, profiles
+from slurm.job import PackedTrials
 from slurm.status import TrialStatus, status
 from slurm.submit import Submission, submit
 
@@ -52,3 +54,22 @@ class Campaign:
                     f"not {wanted} within {seconds} s: {[(k, s.state, s.why, s.log_tail) for k, s in now.items()]}"
                 )
             time.sleep(0.3)
+
+
+def pack(tmp_path, *keys, restarts=1, entry=ENTRY, **payload):
+    folders = tuple(str(tmp_path / "trials" / key) for key in keys)
+    return PackedTrials(entry, keys, folders, told(tmp_path, **{"steps": 2} | payload), str(tmp_path), 60, restarts)
+
+
+def told(folder, **payload):
+    (folder / "payload.json").write_text(json.dumps(payload))
+    return str(folder / "payload.json")
+
+
+def record(tmp_path, key):
+    return json.loads((tmp_path / "trials" / key / "record.json").read_text())
+
+
+def failure(tmp_path, key):
+    said = json.loads((tmp_path / "trials" / key / "failure.json").read_text())
+    return said["error"], said["message"], said["step"]

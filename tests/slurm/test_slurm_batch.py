@@ -175,3 +175,16 @@ def test_a_job_that_is_no_array_is_requeued_by_its_id(tmp_path):
     shell = "\n".join(['scontrol() { echo "$@"; }', "(exit 137)", *lines])
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=environ | {"SLURM_JOB_ID": "12"})
     assert done.stdout == "requeue 12\n"
+
+
+@pytest.mark.parametrize(
+    ("restart", "asked"), [("2", ["requeue 7_3", "update JobId=7_3 ExcNodeList=n[7-9],n1"]), ("3", [])]
+)
+def test_the_batch_script_takes_a_job_off_the_nodes_it_names(tmp_path, restart, asked):
+    (tmp_path / "7_3.leaves.2").write_text("n[7-9],n1\n")
+    lines = batch.parameters(Resources(), tmp_path, None, "token", [])["teardown"]
+    shell = "\n".join(['scontrol() { echo "$@"; }', "(exit 75)", *lines])
+    ids = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "3", "SLURM_RESTART_COUNT": restart}
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=os.environ | ids)
+    assert done.stdout.splitlines() == asked
+    assert done.returncode == 75

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from slurm_campaign import ENTRY, TOY, Campaign
 
+from slurm import nodes
 from slurm.submit import resubmit
 
 pytestmark = pytest.mark.slurm
@@ -252,6 +253,23 @@ def test_a_node_that_dies_gives_its_trials_back(cluster, campaign):
         subprocess.run(["scontrol", "update", "nodename=n0", "state=resume"])  # fails if it is back by itself
     campaign.until(jobs, "done", seconds=200)
     assert len(attempts(jobs[0])) == 2
+
+
+def test_jobs_leave_a_node_that_fails_all_it_is_given(cluster, campaign):
+    campaign.payload |= {"broken": ["n0"], "steps": 2}
+    for keys, elsewhere in ((["x", "y"], "n[1-3]"), (["z"], "n0,n[2-3]")):
+        campaign.overrides = {"extra": {"exclude": elsewhere}}
+        campaign.submit(campaign.jobs(*keys))
+    campaign.until(campaign.jobs("x", "y"), "failed")
+    campaign.until(campaign.jobs("z"), "done")
+    assert nodes.broken(campaign.logs) == {"n0": "OSError: no device"}
+    campaign.overrides = {"extra": {"exclude": "n[2-3]"}}
+    jobs = campaign.jobs(*(f"left{i}" for i in range(4)))
+    campaign.submit(jobs)
+    campaign.until(jobs, "done")
+    seen = [attempt for job in jobs for attempt in attempts(job)]
+    assert {attempt["node"] for attempt in seen} == {"n1"}  # those that came to n0 first did not try there
+    assert any(attempt["restarts"] for attempt in seen)
 
 
 @pytest.mark.slow

@@ -9,41 +9,15 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import cloudpickle
 import pytest
-from slurm_campaign import ENTRY, TOY
+from slurm_campaign import ENTRY, failure, pack, record, told
 from submitit.helpers import DelayedSubmission
 
 from slurm.job import PackedTrials, TrialsFailedError, _job_runs_on
 
-ROOT = Path(sys.modules["slurm"].__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def path_of_jobs(monkeypatch):
-    inherited = os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(TOY), *filter(None, [inherited])]))
-
-
-def pack(tmp_path, *keys, restarts=1, entry=ENTRY, **payload):
-    folders = tuple(str(tmp_path / "trials" / key) for key in keys)
-    return PackedTrials(entry, keys, folders, told(tmp_path, **{"steps": 2} | payload), str(tmp_path), 60, restarts)
-
-
-def told(folder, **payload):
-    (folder / "payload.json").write_text(json.dumps(payload))
-    return str(folder / "payload.json")
-
-
-def record(tmp_path, key):
-    return json.loads((tmp_path / "trials" / key / "record.json").read_text())
-
-
-def failure(tmp_path, key):
-    said = json.loads((tmp_path / "trials" / key / "failure.json").read_text())
-    return said["error"], said["message"], said["step"]
+pytestmark = pytest.mark.usefixtures("path_of_jobs")
 
 
 def test_trials_run_side_by_side_on_the_devices_they_are_dealt(tmp_path, monkeypatch):

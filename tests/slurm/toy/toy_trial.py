@@ -37,6 +37,8 @@ def run(key, folder, payload):
     if mischief == "fail":
         print("about to divide")
         raise ZeroDivisionError("this trial divides by zero")
+    if node in payload.get("broken", ()):
+        raise OSError("no device")
     if mischief == "code":
         sys.exit(9)
     if mischief == "silent":
