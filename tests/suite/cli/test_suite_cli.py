@@ -298,3 +298,8 @@ def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(
     assert " ".join(said[2].split()[1:]) == "queued job 8 of an earlier plan; Priority"
     call("cancel", "tiny", "--home", home)
     assert sorted(cancelled[0]) == ["8", "9", "scancel"]
+
+
+def test_status_names_broken_nodes_before_the_trials():
+    shown = cluster.render([], {}, {"n1": "RuntimeError: CUDA error"})
+    assert shown.splitlines()[1:] == ["n1 fails what it is given, other jobs leave it: RuntimeError: CUDA error"]
