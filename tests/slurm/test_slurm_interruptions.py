@@ -262,7 +262,7 @@ def test_jobs_leave_a_node_that_fails_all_it_is_given(cluster, campaign):
         campaign.submit(campaign.jobs(*keys))
     campaign.until(campaign.jobs("x", "y"), "failed")
     campaign.until(campaign.jobs("z"), "done")
-    assert nodes.broken(campaign.logs) == {"n0": "OSError: no device"}
+    wait_for(lambda: nodes.broken(campaign.logs) == {"n0": "OSError: no device"}, "n0 is known to be broken")
     campaign.overrides = {"extra": {"exclude": "n[2-3]"}}
     jobs = campaign.jobs(*(f"left{i}" for i in range(4)))
     campaign.submit(jobs)
