@@ -68,7 +68,7 @@ def parameters(
         "time": resources.time,
         "nodes": resources.nodes,
         "ntasks_per_node": resources.tasks_per_node,
-        "gpus_per_node": resources.gpus_per_node if resources.gpus else None,
+        "gpus_per_node": resources.gpus_per_node if resources.gpus and not resources.gres else None,
         "cpus_per_task": resources.cpus_per_task,
         "mem": resources.memory,
         "comment": token,

@@ -114,6 +114,7 @@ def _one(job: TrialJob, place: Place | None, known: dict[str, JobState], silent:
         why = _silence(job.folder)
     if state in FAILED and place is not None:
         base["log_tail"] = _tail(job.key, place, logs)
+        why = why if failure else _too_often(place, logs) or why
     return TrialStatus(**base, state=state, why=why, **progress)
 
 
@@ -161,6 +162,13 @@ def _ending(live: JobState) -> str:
     if live.nodes:
         words.append(f"on {live.nodes}")
     return ", ".join(words)
+
+
+def _too_often(place: Place, logs: Path) -> str:
+    """Why a job was not requeued at its time limit, which only its own log says, in submitit's words."""
+    if not any("timed-out too many times" in line for line in _last_lines(logs / f"{place.job_id}_0_log.err")):
+        return ""
+    return "reached its time limit max_requeues times; raise time or max_requeues, then resubmit"
 
 
 def _failure(folder: Path) -> str:

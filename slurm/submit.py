@@ -240,13 +240,13 @@ def _before(submitted: Sequence[Submission], wanted: int) -> str:
 
 def _hint(error: Exception, resources: Resources) -> str:
     """What was asked for, and which partitions there are if that was wrong."""
-    asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")}
+    asked = {name: getattr(resources, name) for name in ("partition", "account", "qos")} | resources.extra
     words = [f"asked for {name} {value}" for name, value in asked.items() if value]
     if any(limit in str(error) for limit in ("MaxSubmit", "AssocMax", "QOSMax")):
         words.append(
             "a limit on jobs: max_array_size makes smaller arrays, packing fewer jobs; submit again for the rest"
         )
-    if "partition" in str(error):
+    if "invalid partition" in str(error).lower():
         known = sorted(set(run(["sinfo", "--noheader", "--format=%R"]).split()))
         near = difflib.get_close_matches(resources.partition or "", known, n=1)
         words.append(f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")

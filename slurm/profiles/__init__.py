@@ -47,6 +47,8 @@ def load(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -
         raise ValueError(f"profile {path}: is not YAML ({' '.join(str(error).split())})") from None
     except ValueError as error:
         raise ValueError(f"profile {path}: {error}") from None
+    if values is None:
+        raise ValueError(f"profile {path}: is empty; expected keys and values")
     if not isinstance(values, dict):
         raise ValueError(f"profile {path}: holds a {type(values).__name__}; expected keys and values")
     return validated(Profile, merged({"name": path.stem, **values}, overrides or {}), f"profile {path.stem}")

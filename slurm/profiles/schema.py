@@ -19,7 +19,9 @@ _HELD_BY_US = {  # sbatch options that a profile has a key for, or that requeuei
     "ntasks-per-node": "use the profile's key tasks_per_node",
     "ntasks": "use the profile's keys nodes and tasks_per_node",
     "cpus-per-task": "use the profile's key cpus_per_task",
-    "gpus-per-node": "use the profile's key gpus_per_node",
+    **dict.fromkeys(
+        ("gpus-per-node", "gpus", "gpus-per-task", "gpus-per-socket"), "use the profile's key gpus_per_node"
+    ),
     "signal": "use the profile's key signal_delay",
     **dict.fromkeys(
         ("array", "output", "error", "open-mode", "chdir", "comment", "job-name", "wrap", "requeue", "no-requeue"),
@@ -27,6 +29,8 @@ _HELD_BY_US = {  # sbatch options that a profile has a key for, or that requeuei
     ),
     "export": "jobs get the environment they are submitted from",
 }
+
+_EARLY_SECONDS = 60  # by how much SLURM may send the warning before its time
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -54,6 +58,12 @@ def minutes(value: Any) -> int:
     return total
 
 
+def _gpus(asked: str) -> int:
+    """How many of `4`, `a100:4`, `gpu`, `gpu:4` or `gpu:a100:4(S:0)`."""
+    last = asked.split("(")[0].split(":")[-1]
+    return int(last) if last.isdecimal() else 1
+
+
 def _lines(value: Any) -> Any:
     return [line for line in value.splitlines() if line.strip()] if isinstance(value, str) else value
 
@@ -68,7 +78,9 @@ def _words(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} could be several texts; put it in quotes")
+    return str(value) if isinstance(value, int | float) else value
 
 
 def _line(value: str) -> str:
@@ -89,9 +101,9 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    partition: Line | None = None
-    account: Line | None = None
-    qos: Line | None = None
+    partition: Scalar | None = None
+    account: Scalar | None = None
+    qos: Scalar | None = None
     time: Minutes = 60
     nodes: Positive = 1
     tasks_per_node: Positive = 1
@@ -102,19 +114,30 @@ class Resources(BaseModel):
     signal_delay: Positive = 90  # seconds between the warning and the time limit
     max_requeues: Natural = 20  # how often a job may reach its time limit and go on
     restarts: Natural = 3  # how often a trial that died without a word is started again
-    modules: tuple[Line, ...] = ()
+    modules: Annotated[tuple[Line, ...], BeforeValidator(_lines)] = ()
     env: dict[str, Scalar] = Field(default={}, repr=False)  # may hold secrets
     setup: Annotated[tuple[Line, ...], BeforeValidator(_lines)] = ()
     container: Annotated[tuple[Line, ...], BeforeValidator(_words)] = ()
     python: Line | None = None
     extra: dict[str, bool | Scalar] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _left_empty(cls, values: Any) -> Any:
+        """A key without a value, its lines commented out perhaps, is a key left out."""
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.packing > 1 and self.tasks > 1:
             raise ValueError(f"packing: {self.packing} trials can't share a job of {self.tasks} tasks; expected 1")
-        if self.signal_delay >= self.time * 60:
-            raise ValueError(f"signal_delay: {self.signal_delay} s is not less than the time limit of {self.time} min")
+        if self.signal_delay + _EARLY_SECONDS >= self.time * 60:
+            raise ValueError(
+                f"signal_delay: {self.signal_delay} s, and up to {_EARLY_SECONDS} s that SLURM may be early, leave "
+                f"nothing of the time limit of {self.time} min"
+            )
         for name in self.env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ValueError(f"env: {name!r} is no name of an environment variable")
@@ -124,6 +147,8 @@ class Resources(BaseModel):
                 raise ValueError(f"setup: would write {secret} into a batch script; put it under env or in your shell")
         for option, value in self.extra.items():
             _check_option(option, value)
+        if _gpus(self.gpus_per_node) and self.gres:
+            raise ValueError(f"gpus_per_node: {self.gpus_per_node}, and extra.gres asks for GPUs as well; expected one")
         return self
 
     @property
@@ -133,8 +158,13 @@ class Resources(BaseModel):
 
     @property
     def gpus(self) -> int:
-        """Of one node, of whatever type."""
-        return int(self.gpus_per_node.split(":")[-1])
+        """Of one node, of whatever type, whichever way they are asked for."""
+        return _gpus(self.gpus_per_node) or sum(map(_gpus, self.gres))
+
+    @property
+    def gres(self) -> list[str]:
+        """The GPUs among what `extra` asks for as generic resources: some sites know no other way."""
+        return [one for one in str(self.extra.get("gres", "")).split(",") if re.match(r"gpu(:|$)", one.strip())]
 
 
 class Profile(Resources):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from suite.cli.options import (
     selection_options,
 )
 from suite.cli.reporting import manifest_of
+from suite.storage.files import write_atomically
 
 ENTRY = "suite.running.job:run"
 
@@ -41,7 +46,7 @@ def override_option(function: Any) -> Any:
         "profile_settings",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change a value of the profile: partition=gpu, time=120, packing=4.",
+        help="Change a value of the profile: partition=gpu, time=120, extra.constraint=a100.",
     )(function)
 
 
@@ -49,7 +54,26 @@ def load_profile(name: str, settings: tuple[str, ...]) -> Any:
     from slurm import profiles
     from suite.planning.config import overrides
 
-    return profiles.load(name, overrides(settings))
+    changes: dict[str, Any] = {}
+    for key, value in overrides(settings, "--profile-set", "partition=gpu or extra.constraint=a100").items():
+        for part in reversed(key.split(".")):  # extra.constraint: a key of a key
+            value = {part: value}
+        changes = profiles.merged(changes, value)
+    return profiles.load(name, changes)
+
+
+def unmatched(profile: Any, suites: list[Any]) -> list[str]:
+    """Patterns of a profile that none of these suites has a task or strategy for: mistyped, or meant for others."""
+    names = {
+        "per_task": {entry.task for suite in suites for entry in suite.tasks},
+        "per_strategy": {arm.strategy for suite in suites for arm in suite.strategies},
+    }
+    return [
+        f"{key}.{pattern}"
+        for key, known in names.items()
+        for pattern in getattr(profile, key)
+        if not any(fnmatchcase(name, pattern) for name in known)
+    ]
 
 
 def device_of(profile: Any, name: str, selection: dict[str, Any], home: Path) -> str:
@@ -123,25 +147,56 @@ def submit(
     folder = resolve_home(home)
     submissions: list[Any] = []
     boards: list[str] = []
+    choice = {key: selection[key] for key in selection if key != "seeds"}
+    for pattern in unmatched(profile, [selected(name, **choice, home=folder)[0] for name in expand(suite)]):
+        click.echo(f"profile {profile.name}: {pattern} matches nothing of {suite}", err=True)
     for name in expand(suite):
         device = (f"device={device_of(profile, name, selection, folder)}",)
         made = planned(name, home=folder, **selection | {"settings": selection["settings"] + device})
-        if not dry_run:
-            for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
-                tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
+        jobs, told = jobs_of(folder, made.manifest), payload(folder, made.manifest)
+        call = partial(hand_over, jobs, ENTRY, told, profile, logs_of(folder), owner=made.manifest["suite"])
+        if dry_run:
+            submissions += call(dry_run=True)
+            continue
+        for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
+            tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
+        with undone_if_refused(folder, made):
             made.write_manifest(folder, lambda text: click.echo(text, err=True))
             for trial in {trial.key: trial for trial in made.trials}.values():
                 made.write_trial(folder, trial)
-        jobs = jobs_of(folder, made.manifest)
-        told = payload(folder, made.manifest)
-        sent = hand_over(jobs, ENTRY, told, profile, logs_of(folder), dry_run, owner=made.manifest["suite"])
+            sent = call()
         submissions += sent
         boards += [made.manifest["suite"]] if sent else []
-    show_submissions(boards, submissions, dry_run, as_json)
+    show_submissions(boards, submissions, as_json, home=home, dry_run=dry_run)
 
 
-def show_submissions(boards: list[str], submissions: list[Any], dry_run: bool, as_json: bool) -> None:
-    """What was submitted, and how to follow it; `boards` are the suites it belongs to."""
+@contextmanager
+def undone_if_refused(home: Path, made: Any) -> Iterator[None]:
+    """The suite's manifest as it was before, where the cluster took nothing: its board stays what it is."""
+    from slurm import logs_of
+    from slurm.ledger import Ledger
+
+    path, owner = made.manifest_path(home), made.manifest["suite"]
+    before = path.read_bytes() if path.exists() else None
+    taken = len(Ledger(logs_of(home)).all_places(owner))
+    try:
+        yield
+    except ValueError:
+        if before is not None and len(Ledger(logs_of(home)).all_places(owner)) == taken:
+            write_atomically(path, before)
+        raise
+
+
+def show_submissions(
+    boards: list[str],
+    submissions: list[Any],
+    as_json: bool,
+    *,
+    home: str | None,
+    dry_run: bool = False,
+    nothing: str = "nothing to submit: every trial is done, queued or running",
+) -> None:
+    """What was submitted, or `nothing`, and how to follow it; `boards` are the suites it belongs to."""
     if as_json:
         print_json(
             [
@@ -151,14 +206,15 @@ def show_submissions(boards: list[str], submissions: list[Any], dry_run: bool, a
         )
         return
     if not submissions:
-        click.echo("nothing to submit: every trial is done, queued or running")
+        click.echo(nothing)
     for submission in submissions:
         if dry_run:
             click.echo(submission.script)
         else:
             click.echo(f"job {submission.job_id}: {len(submission.elements)} jobs, {len(submission.keys)} trials")
     for board in [] if dry_run else boards:
-        click.echo(f"follow them with `equipoise status {board} --watch`", err=True)
+        there = f" --home {shlex.quote(home)}" if home else ""
+        click.echo(f"follow them with `equipoise status {board} --watch{there}`", err=True)
 
 
 @click.command()
@@ -265,12 +321,14 @@ def resubmit(
       equipoise resubmit quick --failed --profile my-cluster.yaml
     """
     from slurm import logs_of
+    from slurm.status import status as ask
     from slurm.submit import resubmit as again
 
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
+    jobs = jobs_of(folder, manifest)
     submissions = again(
-        jobs_of(folder, manifest),
+        jobs,
         ENTRY,
         payload(folder, manifest),
         load_profile(profile_name, profile_settings),
@@ -278,4 +336,8 @@ def resubmit(
         failed=failed,
         owner=manifest["suite"],
     )
-    show_submissions([manifest["suite"]] if submissions else [], submissions, False, as_json)
+    called_off = sum(one.state == "cancelled" for one in ask(jobs, folder)) if failed and not submissions else 0
+    nothing = "nothing failed, vanished or was preempted for good" if failed else "nothing ended without being done"
+    more = f"; {called_off} cancelled: they come back without --failed" if called_off else ""
+    boards = [manifest["suite"]] if submissions else []
+    show_submissions(boards, submissions, as_json, home=home, nothing=nothing + more)

@@ -116,7 +116,8 @@ def selected(
     listed = [arm.name for arm in suite.strategies]
     arms = flat(only_arms)
     if sources and not arms:  # a plug-in on the command line is there to be compared
-        arms = listed + [name for name in sources if name not in listed]
+        used = {arm.strategy for arm in suite.strategies}  # an arm of the suite's own may be of it already
+        arms = listed + [name for name in sources if name not in used]
     joining = [name for name in dict.fromkeys(arms) if name not in listed and name in registry.available()]
     more = [config.ArmEntry(strategy=name) for name in joining]  # so that --set can reach them
     suite = suite.model_copy(update={"strategies": [*suite.strategies, *more]})

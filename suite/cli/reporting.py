@@ -42,7 +42,7 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
         have = f"; there are {', '.join(there)}" if there else ""
         raise ValueError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. "
-            f"Start it with `equipoise run {suite}`"
+            f"Start it with `equipoise run {suite}`, or on a cluster with `equipoise submit {suite} --profile P`"
         )
     manifest = records.load_manifest(path)
     if asked != suite and library.load(asked).digest != manifest.get("protocol_digest"):
@@ -287,16 +287,17 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
     folder = resolve_home(home)
     names = suites or tuple(sorted(file.stem for file in (folder / "suites").glob("*.json")))
     mirror = Mirror(folder)
-    recorded = left = damaged = 0
+    became: dict[str, str] = {}  # a trial that several suites have counts once
     for manifest in [manifest_of(folder, name) for name in names]:
         for trial in manifest["trials"]:
             key, title = trial["trial_key"], f"{trial['task']}/{trial['arm']}/{trial['seed']}"
+            kept = TrialFolder(folder / "trials" / key)
             try:
-                done = mirror.sync_trial(TrialFolder(folder / "trials" / key), manifest["suite"], title)
+                done = mirror.sync_trial(kept, manifest["suite"], title)
             except DAMAGED as error:
                 said = f"{type(error).__name__}: {first_line(error)}"
                 click.echo(f"equipoise: trial {key} ({title}) cannot be sent: {said}", err=True)
-                damaged += 1
+                became[key] = "damaged"
                 continue
             except Exception as error:  # whatever the client raises means the same: not now
                 click.echo(
@@ -304,10 +305,12 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
                     err=True,
                 )
                 sys.exit(1)
-            recorded, left = recorded + done, left + (not done)
-    counts = f"{recorded} trials recorded, {left} not finished yet{f', {damaged} damaged' if damaged else ''}"
-    click.echo(f"MLflow at {redacted(mirror.uri)}: {counts}")
-    if damaged:
+            became[key] = "recorded" if done else "failed" if kept.failure.exists() else "not finished yet"
+    counts = Counter(became.values())
+    more = [f", {counts[word]} {word}" for word in ("failed", "damaged") if counts[word]]
+    said = f"{counts['recorded']} trials recorded, {counts['not finished yet']} not finished yet{''.join(more)}"
+    click.echo(f"MLflow at {redacted(mirror.uri)}: {said}")
+    if counts["damaged"]:
         sys.exit(1)
 
 

@@ -268,17 +268,19 @@ def parse(data: Any, where: str, digest: str = "") -> Suite:
         raise UsageError(explain(error, where, Suite)) from None
 
 
-def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
+def overrides(
+    pairs: tuple[str, ...], option: str = "--set", such_as: str = "rung.steps=50 or smebu.rate=0.001"
+) -> dict[str, Any]:
     """`a.b=c` from the command line; values are YAML, so 3 is a number and [1, 2] a list."""
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise UsageError(f"--set {pair!r}: expected KEY=VALUE, such as rung.steps=50 or smebu.rate=0.001")
+            raise UsageError(f"{option} {pair!r}: expected KEY=VALUE, such as {such_as}")
         try:
             settings[key] = read_yaml(value)
         except (yaml.YAMLError, ValueError, RecursionError):  # no YAML; no such date or number; nested without end
-            raise UsageError(f"--set {key}: {show(value)} is not a YAML value") from None
+            raise UsageError(f"{option} {key}: {show(value)} is not a YAML value") from None
     return settings
 
 

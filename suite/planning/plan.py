@@ -38,13 +38,16 @@ class Plan:
     def folder(self, home: Path, trial: Trial) -> TrialFolder:
         return TrialFolder(home / "trials" / trial.key)
 
+    def manifest_path(self, home: Path) -> Path:
+        return home / "suites" / f"{board_name(self.suite)}.json"
+
     def write_manifest(self, home: Path, say: Callable[[str], None] = lambda _: None) -> Path:
         """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions.
 
         Args:
             say: told of trials that the manifest had and no longer has.
         """
-        path = home / "suites" / f"{board_name(self.suite)}.json"
+        path = self.manifest_path(home)
         path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
             manifest = self.manifest

@@ -9,13 +9,15 @@ from suite.errors import UsageError
 
 
 def resolve(home: str | None, write: bool = True) -> Path:
-    """The home's absolute path, made if need be; without `write` it may be one that can only be read.
+    """The home's absolute path, made if need be; without `write` it has to be there, and may be one only to be read.
 
     Raises:
-        UsageError: it cannot be made or written to.
+        UsageError: it cannot be made or written to, or is not there to be read.
     """
     path = Path(home or os.environ.get("EQUIPOISE_HOME") or "equipoise-home").expanduser().absolute()
-    if not write and path.is_dir():
+    if not write:
+        if not path.is_dir():
+            raise UsageError(f"--home {path}: is not there; expected a home that something was run in")
         return path
     try:
         for name in ("cache", "trials", "suites", "reports"):

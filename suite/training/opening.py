@@ -19,6 +19,8 @@ from suite.training.memory import keep_freed_memory, start_counting_memory
 from suite.training.model import Transformer
 from tasks import Task
 
+AGAIN = "run or submit its suite again, with --plugin if it is of one"
+
 
 @dataclass
 class Opened:
@@ -59,7 +61,7 @@ def open_trial(folder: TrialFolder, cache: Path, ranks: int) -> Opened:
         strategy_registry.load_plugin(Path(plugin))
     cls = strategy_registry.get(config["strategy"]["name"])
     if strategy_registry.source_digest(cls) != config["strategy"]["source"]:
-        raise ValueError(f"strategy {cls.name}: its code has changed since this trial was planned; plan it again")
+        raise ValueError(f"strategy {cls.name}: its code has changed since this trial was planned; {AGAIN}")
     task = Task.model_validate(definition["task"])
     micro = task.rung.batch_sequences // task.rung.micro_batches
     if micro % ranks:
@@ -67,7 +69,7 @@ def open_trial(folder: TrialFolder, cache: Path, ranks: int) -> Opened:
             f"{ranks} processes cannot share a micro-batch of {micro} sequences; expected a divisor of {micro}"
         )
     if task.resolved() != config["task"]:
-        raise ValueError(f"task {task.name}: it has changed since this trial was planned; plan it again")
+        raise ValueError(f"task {task.name}: it has changed since this trial was planned; {AGAIN}")
     source = tasks.open_source(task, cache, config["seed"])
     # a plug-in that draws from the global stream is still a function of its seed
     torch.manual_seed(int.from_bytes(hashlib.sha256(f"{config['seed']}/global".encode()).digest()[:7], "little"))

@@ -214,11 +214,11 @@ def test_a_job_that_may_not_start_again_fails_and_says_why(cluster, campaign):
 
 @pytest.mark.slow
 def test_a_real_time_limit(cluster, campaign):
-    campaign.overrides = {"time": 2, "signal_delay": 90, "max_requeues": 3}
-    campaign.payload |= {"steps": 600, "seconds": 0.1}
+    campaign.overrides = {"time": 2, "signal_delay": 55, "max_requeues": 5}
+    campaign.payload |= {"steps": 800, "seconds": 0.1}
     jobs = campaign.jobs("limit")
     campaign.submit(jobs)
-    campaign.until(jobs, "done", seconds=200)
+    campaign.until(jobs, "done", seconds=300)
     assert len(attempts(jobs[0])) >= 2
     assert attempts(jobs[0])[1]["from"] > 0
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from slurm import profiles
+from slurm import batch, profiles
 from slurm.profiles.schema import Profile, Resources, minutes
 
 
@@ -25,7 +25,14 @@ def load(tmp_path, text, **overrides):
         ("time: soon", "time: 'soon' is no time limit; expected minutes or a quoted 'HH:MM:SS'"),
         ("time: 1.5", "time: 1.5 is no time limit"),
         ("time: true", "time: True is no time limit"),
-        ("time: 1", "signal_delay: 90 s is not less than the time limit of 1 min"),
+        ("time: 1", "signal_delay: 90 s, and up to 60 s that SLURM may be early, leave nothing of the time limit of 1"),
+        ("{time: 2, signal_delay: 60}", "leave nothing of the time limit of 2 min"),
+        ("env: {A: true}", "env.A: true could be several texts; put it in quotes"),
+        ("extra: {gpus: 1}", "extra.gpus: cannot be set here; use the profile's key gpus_per_node"),
+        ("extra: {gpus-per-task: 1}", "extra.gpus-per-task: cannot be set here; use the profile's key gpus_per_node"),
+        ("{gpus_per_node: 1, extra: {gres: 'gpu:1'}}", "gpus_per_node: 1, and extra.gres asks for GPUs as well"),
+        ("", "is empty; expected keys and values"),
+        ("# partition: x", "is empty; expected keys and values"),
         ("memory: 3 GB", "memory: '3 GB' is wrong; expected a size per node such as '32GB'"),
         ("memory: 300", "memory: '300' is wrong"),
         ("gpus_per_node: many", "gpus_per_node: 'many' is wrong; expected a number, or 'a100:2'"),
@@ -105,6 +112,23 @@ def test_tasks_and_strategies_change_resources_strategies_last(tmp_path):
     large = profile.resources_for("mix-large", "base")
     assert (large.memory, large.nodes, large.env) == ("3GB", 8, {"A": "x", "B": "y"})
     assert profile.resources_for("c4-large", "smebu").nodes == 4
+
+
+@pytest.mark.parametrize(
+    ("gres", "count"),
+    [("gpu", 1), ("gpu:2", 2), ("gpu:a100:4", 4), ("nvme:1,gpu:h100:3(S:0-1)", 3), ("gpufs:2", 0), ("nvme:8", 0)],
+)
+def test_gpus_asked_for_as_generic_resources_are_gpus(tmp_path, gres, count):
+    profile = load(tmp_path, f"extra: {{gres: '{gres}'}}")
+    assert profile.gpus == count
+    assert "gpus_per_node" not in batch.parameters(profile, tmp_path, None, "token", [])
+    both = load(tmp_path, "{gpus_per_node: 2, extra: {gres: 'nvme:8'}}")
+    assert batch.parameters(both, tmp_path, None, "token", [])["gpus_per_node"] == "2"
+
+
+def test_a_key_left_empty_is_left_out_and_numbers_and_single_lines_do(tmp_path):
+    profile = load(tmp_path, "{account: 123, modules: cuda/12.4, setup: , env: , extra: , per_task: , memory: }")
+    assert (profile.account, profile.modules, profile.setup, profile.extra) == ("123", ("cuda/12.4",), (), {})
 
 
 def test_secrets_are_not_shown():

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from slurm import logs_of, profiles
+from slurm.commands import ClusterError
 from slurm.ledger import Ledger
 from slurm.queue import JobState
 from suite.cli import VERBS, cluster, main
@@ -303,3 +304,55 @@ def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(
 def test_status_names_broken_nodes_before_the_trials():
     shown = cluster.render([], {}, {"n1": "RuntimeError: CUDA error"})
     assert shown.splitlines()[1:] == ["n1 fails what it is given, other jobs leave it: RuntimeError: CUDA error"]
+
+
+def test_a_refused_submission_leaves_the_suites_board_as_it_was(suite_file, home, monkeypatch):
+    manifest = home / "suites" / "tiny.json"
+
+    def refuse(*_):
+        raise ClusterError("the cluster refused the job")
+
+    monkeypatch.setattr("slurm.submit.setting", lambda name: None)
+    monkeypatch.setattr("slurm.submit.run", lambda command: "")
+    monkeypatch.setattr("slurm.submit._hand_over", lambda *_: "7")
+    ask = ("submit", suite_file, "--profile", "example-cpu", "--home", home, "--seeds", 1, "--strategies")
+    told = call(*ask, "smebu").stderr
+    assert f"--watch --home {home}" in told
+    before = manifest.read_bytes()
+    monkeypatch.setattr("slurm.submit._hand_over", refuse)
+    monkeypatch.setattr("slurm.ledger.states", lambda ids: {})
+    assert "the cluster refused the job" in call(*ask, "none", "--set", "rung.steps=3", code=2).stderr
+    assert manifest.read_bytes() == before
+    monkeypatch.setattr("slurm.submit._hand_over", lambda *_: "8")
+    call(*ask, "none", "--set", "rung.steps=3")
+    assert manifest.read_bytes() != before
+
+
+def test_a_profiles_patterns_that_match_nothing_are_named_and_keys_of_keys_can_be_set(suite_file, home):
+    odd = ("per_task.zipf-nno={time: 5}", "per_strategy.sme*={time: 7}", "extra.exclude=n9")
+    settings = [word for one in odd for word in ("--profile-set", one)]
+    shown = call("submit", suite_file, "--profile", "example-cpu", *settings, "--dry-run", "--home", home)
+    assert "per_task.zipf-nno matches nothing of" in shown.stderr
+    assert "per_strategy" not in shown.stderr
+    assert "--exclude=n9" in shown.stdout
+    said = call(
+        "submit", suite_file, "--profile", "example-cpu", "--profile-set", "time", "--home", home, code=2
+    ).stderr
+    assert "--profile-set 'time': expected KEY=VALUE, such as partition=gpu" in said
+
+
+def test_a_home_that_is_not_there_is_not_made_to_be_looked_at(tmp_path):
+    assert "--home" in call("status", "quick", "--home", tmp_path / "hoem", code=2).stderr
+    assert not (tmp_path / "hoem").exists()
+
+
+def test_resubmitting_says_what_was_called_off(suite_file, home, monkeypatch):
+    monkeypatch.setattr("slurm.submit.setting", lambda name: None)
+    monkeypatch.setattr("slurm.submit._hand_over", lambda *_: "7")
+    ask = (suite_file, "--profile", "example-cpu", "--home", home)
+    call("submit", *ask, "--seeds", 1, "--strategies", "smebu")
+    monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("CANCELLED") for job in ids})
+    said = call("resubmit", "tiny", "--failed", *ask[1:]).stdout
+    assert said.strip() == (
+        "nothing failed, vanished or was preempted for good; 1 cancelled: they come back without --failed"
+    )
