@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MEGABLOCKS := $(VENV)/.megablocks
 
-.PHONY: quick submissions test test-files test-beside test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
+.PHONY: install quick submissions test test-files test-beside test-slow test-gpu bench bench-compare bench-baseline bench-peers check format lock gpu-wheels gpu-campaign clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##' Makefile | sed 's/:.*##/\t/' | expand -t 18
@@ -15,6 +15,8 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
+
+install: $(STAMP) ## the environment alone, in .venv
 
 quick: $(STAMP) ## train eight strategies on real text and print their leaderboard
 	$(BIN)/equipoise run quick

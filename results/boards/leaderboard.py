@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.boards.cost import costs
-from results.boards.rows import against, delta, row
+from results.boards.rows import against, delta, processor, row
 from results.boards.savings import savings
 from results.boards.sharing import at_once, crowded
 from results.boards.tasks import Tasks, judge
@@ -68,10 +68,10 @@ def build(
         judged = _judge(manifest, records, summaries, here, task["name"], about)
         planned = [arm for arm in ranked if records.cell(arm["arm"], task["name"])]
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in planned])
-    shared, together = at_once(records), crowded(records)
+    shared, together, made_on = at_once(records), crowded(records), _processors(records)
     for entry in rows:  # what a step took then is no property of the arm
         own = together & set(entry["trial_keys"])
-        entry |= {"tokens_per_second": None} if own else {}
+        entry |= {"tokens_per_second": None} if own or len(made_on) > 1 else {}
         if own or together & {outcome.trial_key for outcome in records.cell(reference(manifest), entry["task"])}:
             entry |= {"overhead": None, "overhead_range": None}
     return {
@@ -251,20 +251,19 @@ def _unlike(records: Records) -> list[str]:
         unlike = [task for task, values in found.items() if len(values) > 1]
         if unlike:
             said.append(f"Trials of {', '.join(unlike)} rest on {words}: differences are not of the strategies alone.")
-    return said + _processors(records)
+    count = _processors(records)
+    if len(count) > 1:
+        shown = ", ".join(f"{name}: {trials}" for name, trials in sorted(count.items()))
+        said.append(
+            f"Trials by processor: {shown}. A pair that mixes them differs by their rounding too; speeds are left out, "
+            f"and overheads are of pairs on one processor."
+        )
+    return said
 
 
-def _processors(records: Records) -> list[str]:
-    """Processors of one name that are not of one generation: their kernels end on other last bits."""
-    count = Counter(
-        outcome.record["provenance"]["hardware"].get("processor", "not recorded")
-        for outcome in records
-        if outcome.record is not None
-    )
-    if len(count) < 2:
-        return []
-    shown = ", ".join(f"{name}: {trials}" for name, trials in sorted(count.items()))
-    return [f"Trials by processor: {shown}. Where a pair mixes them, it differs by their rounding too."]
+def _processors(records: Records) -> Counter[str]:
+    """How many trials each processor made; those of one name may be of several generations."""
+    return Counter(processor(outcome) for outcome in records if outcome.record is not None)
 
 
 def _about_tasks(manifest: Mapping[str, Any], about: Tasks) -> list[str]:

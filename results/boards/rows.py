@@ -144,12 +144,19 @@ def delta(summary: Paired, verdict: Verdict) -> dict[str, Any]:
 
 
 def overheads(outcomes: Sequence[Outcome], reference: Sequence[Outcome]) -> list[float]:
-    """Step time over the reference's on the same seed, minus one, of every seed that both have."""
+    """Step time over the reference's on the same seed and processor, minus one, of every seed that both have."""
     by_seed = {outcome.seed: outcome for outcome in reference if outcome.status == "finished"}
     pairs = [(o, by_seed[o.seed]) for o in outcomes if o.status == "finished" and o.seed in by_seed]
+    pairs = [(a, b) for a, b in pairs if processor(a) == processor(b)]
     pairs = [(a, b) for a, b in pairs if _host(a) == _host(b)] or pairs
     times = [(step_time(a.record), step_time(b.record)) for a, b in pairs if a.record and b.record]
     return [mine / theirs - 1 for mine, theirs in times if mine and theirs]
+
+
+def processor(outcome: Outcome) -> str:
+    """Which processor of its name a trial had, as far as its record says."""
+    hardware = outcome.record["provenance"]["hardware"] if outcome.record else {}
+    return str(hardware.get("processor", "not recorded"))
 
 
 def step_time(record: Mapping[str, Any]) -> float | None:

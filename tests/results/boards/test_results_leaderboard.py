@@ -394,6 +394,8 @@ def test_processors_of_one_name_are_counted_where_they_mix(tmp_path):
         record = json.loads(path.read_text(encoding="utf-8"))
         record["provenance"]["hardware"]["processor"] = "Maker family 1 model 2"
         path.write_text(json.dumps(record), encoding="utf-8")
-    said = build(manifest, collect(manifest, trials))["warnings"]
+    mixed = build(manifest, collect(manifest, trials))
     others = len(manifest["trials"]) - 3
-    assert any(f"Maker family 1 model 2: 3, not recorded: {others}." in line for line in said)
+    assert any(f"Maker family 1 model 2: 3, not recorded: {others}." in line for line in mixed["warnings"])
+    assert any(row["tokens_per_second"] for row in board["rows"])
+    assert not any(row["tokens_per_second"] for row in mixed["rows"])

@@ -9,8 +9,9 @@ from results.boards.words import overhead_words
 from results.records import Outcome
 
 
-def trial(seed, step, *, status="finished", host="here", speed=100.0, loss=4.0, cpu=None):
+def trial(seed, step, *, status="finished", host="here", speed=100.0, loss=4.0, cpu=None, processor=None):
     record = {
+        "provenance": {"hardware": {"label": "CPU"} | ({"processor": processor} if processor else {})},
         "measures": {
             "val_loss": loss, "max_vio_batch": {"tail_mean": step}, "max_vio_global": None, "dead_experts": None,
             "overflow": None, "bias": None,
@@ -42,6 +43,12 @@ def test_overhead_prefers_pairs_of_one_host_and_does_without_them():
     reference = [trial(0, 10), trial(1, 10)]
     assert overheads(arm, reference) == pytest.approx([0.1])
     assert overheads(arm[1:], reference) == pytest.approx([2.0])
+
+
+def test_overhead_compares_no_steps_of_different_processors():
+    arm = [trial(0, 11, processor="new"), trial(1, 30, processor="new"), trial(2, 13)]
+    reference = [trial(0, 10, processor="new"), trial(1, 10), trial(2, 10)]
+    assert overheads(arm, reference) == pytest.approx([0.1, 0.3])
 
 
 def test_overhead_without_a_pair():
