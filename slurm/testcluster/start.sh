@@ -15,6 +15,7 @@ while [ $# -gt 0 ]; do
     --root) ROOT=$2 ;; --nodes) NODES=$2 ;; --cpus) CPUS=$2 ;; --memory) MEMORY=$2 ;; --gpus) GPUS=$2 ;;
     --port) PORT=$2 ;; --while) WHILE=$2 ;;
     --accounting) ACCOUNTING=1; shift; continue ;;
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit ;;
     *) echo "test cluster: $1 is no option; see the head of $0" >&2; exit 2 ;;
   esac
   shift 2
