@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.statistics.tuning import SEPARATOR
 from results.submissions import packing
 from results.submissions.expected import Expected
 from results.submissions.verify import Report
@@ -83,14 +82,9 @@ def tuning_behind(home: Path, manifest: Mapping[str, Any]) -> tuple[list[dict[st
     if file is None:
         return [], None
     tuning = read_manifest(home, f"{file.stem}{library.TUNING}")
-    tuned = {arm["arm"] for arm in manifest["arms"]} | {_at(tuning["baseline"])}
-    arms = [arm["arm"] for arm in tuning["arms"] if _at(arm["arm"]) in tuned]
+    tuned = {arm["arm"] for arm in manifest["arms"]} | {tune.tuned_arm(tuning["baseline"])}
+    arms = [arm["arm"] for arm in tuning["arms"] if tune.tuned_arm(arm["arm"]) in tuned]
     return [packing.cut(tuning, [], arms, [task["name"] for task in manifest["tasks"]])], read_json(file)
-
-
-def _at(name: str) -> str:
-    """The arm whose grid value a tuning's arm stands for."""
-    return name.rpartition(SEPARATOR)[0]
 
 
 def plugin_texts(home: Path, manifests: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -30,6 +30,18 @@ class Strange(BiasStrategy):
         return 0.02 * violation_E.sign()
 '''
 
+TUNABLE = RULE.replace("from strategies", "from dataclasses import dataclass\n\nfrom strategies").replace("Strategy\n", "Strategy, Knob\n", 1)
+TUNABLE = TUNABLE.replace(
+    "    def step",
+    '''    knob = Knob("rate", (0.001, 0.003, 0.01, 0.03, 0.1))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BiasStrategy.Config):
+        rate: float = 0.02
+
+    def step''',
+).replace("0.02 * violation", "self.config.rate * violation")
+
 
 def call(*words, code=0):
     result = CliRunner().invoke(main, [str(word) for word in words])
@@ -232,6 +244,31 @@ def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch
     call("run", "led.yaml", "--plugin", "strange.py", "--strategies", "none,strange", "--tracking", "none")
     said = call("pack", "led.yaml", "--by", "Ada Lovelace", code=1)
     assert "led.tar.gz: suite: baseline: 'strange' is a plug-in's; expected a strategy of Equipoise's" in said
+
+
+@pytest.mark.parametrize("asked", ["aux_loss,strange", "strange,aux_loss"])
+def test_a_part_of_a_suite_is_tuned_and_handed_in(tmp_path, tiny_suite, monkeypatch, asked):
+    """What was left untuned, arms and tasks, is not asked for; of what is handed in everything is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
+    Path("strange.py").write_text(TUNABLE)
+    tiny_suite["strategies"] = ["smebu", "none", "aux_loss"]
+    tiny_suite["tasks"].append({**tiny_suite["tasks"][0], "task": "zipf-bench"})
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    part = ("tiny.yaml", "--plugin", "strange.py", "--tasks", "zipf-nano", "--tracking", "none")
+    call("tune", *part, "--strategies", asked)
+    call("run", *part, "--strategies", asked, "--set", "track=tuned")
+    said = call("pack", "tiny-tuned", "--by", "Ada", "--strategies", "strange", "--suite", "tiny.yaml")
+    assert "tiny-tuned.tar.gz: in order: tiny-tuned by Ada, 2 arms on zipf-nano, 2 seeds" in said
+    call("tune", *part, "--strategies", "smebu")
+    call("run", *part, "--strategies", "smebu", "--set", "track=tuned")
+    assert "in order: tiny-tuned by Ada, 3 arms" in call("pack", "tiny-tuned", "--by", "Ada", "--suite", "tiny.yaml")
+    choice = Path("home/tuning/tiny.json")
+    stated = json.loads(choice.read_text())
+    del stated["arms"]["smebu"]
+    choice.write_text(json.dumps(stated))
+    said = call("pack", "tiny-tuned", "--by", "Ada", "--suite", "tiny.yaml", code=1)
+    assert "choice.json: smebu on zipf-nano: parameter: None; its knob is 'rate'" in said
 
 
 def test_a_rule_whose_bias_is_no_number_is_handed_in_as_diverged(tmp_path, tiny_suite, monkeypatch):
