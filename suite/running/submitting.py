@@ -47,7 +47,7 @@ def manifest_to_pack(
     if lacking:
         first = lacking[0]
         whole = packing.whole_seeds(part, home / "trials")
-        hint = f"`--seeds {whole}` packs those that are whole" if whole else f"`equipoise run {suite}` goes on"
+        hint = f"`--seeds {whole}` packs those that are whole" if whole else f"{library.how_to_run(suite)} goes on"
         raise UsageError(
             f"{suite}: {len(lacking)} of {len(part['trials'])} trials have no record, such as {first['arm']} on "
             f"{first['task']}, seed {first['seed']}; {hint}"
@@ -65,7 +65,7 @@ def read_manifest(home: Path, suite: str) -> dict[str, Any]:
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
         raise UsageError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}; start it with "
-            f"`equipoise run {suite}`"
+            f"{library.how_to_run(suite)}"
         )
     return read_json(path)
 
