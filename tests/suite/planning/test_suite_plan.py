@@ -294,7 +294,9 @@ def test_an_arm_without_its_plug_in_waits_alone_for_the_baseline(tiny_suite, hom
     monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + engine)
     told = []
     manifest = plan.read_json(made(tiny_suite, only_arms=["aux_loss"]).write_manifest(home, told.append))
-    assert Counter(trial["arm"] for trial in manifest["trials"]) == {"aux_loss": 2} | ({"sign_bias": 2} if stays else {})
+    assert Counter(trial["arm"] for trial in manifest["trials"]) == {"aux_loss": 2} | (
+        {"sign_bias": 2} if stays else {}
+    )
     assert [("2 trials of sign_bias" in line, "--plugin FILE" in line) for line in told] == [(True, True)] * (not stays)
 
 
@@ -342,6 +344,23 @@ def test_names_and_seeds_given_twice_count_once(tiny_suite):
 def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
     with pytest.raises(config.UsageError, match="--set"):
         config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+
+
+@pytest.mark.parametrize(
+    ("pair", "meant"),
+    [
+        ("rate=1", "did you mean 'smebu.rate'?"),
+        ("nosuch.rate=1", "did you mean 'smebu.rate'?"),
+        ("aux_los.coefficient=1", "did you mean 'aux_loss.coefficient'?"),
+        ("sede=1", "did you mean 'seeds'?"),
+        ("strategie=none", "expected one of rung.…"),
+    ],
+)
+def test_an_unknown_override_is_pointed_to_an_arm_that_has_the_parameter(tiny_suite, pair, meant):
+    with pytest.raises(config.UsageError, match="--set") as refused:
+        config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+    assert meant in str(refused.value)
+    assert "strategies" not in str(refused.value)  # nothing that cannot be set is named
 
 
 def test_every_shipped_suite_can_be_planned():
