@@ -40,9 +40,9 @@ def manifest_to_pack(
             raise UsageError(f"{option}: {unknown[0]!r} has not been run in {suite}{nearest(unknown[0], known)}")
     beside = [manifest["baseline"], manifest.get("aa_arm"), *(manifest.get("horizons") or {}).values()]
     always = [name for name in beside if name]
-    if isinstance(seeds, int):
-        seeds = packing.seeds_of(manifest)[:seeds]
-    part = packing.cut(manifest, seeds or [], [*always, *arms] if arms else [], tasks)
+    part = packing.cut(
+        manifest, _seeds_to_pack(packing.seeds_of(manifest), seeds), [*always, *arms] if arms else [], tasks
+    )
     lacking = packing.unfinished(part, home / "trials")
     if lacking:
         first = lacking[0]
@@ -55,6 +55,22 @@ def manifest_to_pack(
     if not part["trials"]:
         raise UsageError(f"{suite}: nothing of it is left to pack; expected seeds, strategies and tasks that were run")
     return part
+
+
+def _seeds_to_pack(run: Sequence[int], asked: int | Sequence[int] | None) -> Sequence[int]:
+    """The seeds asked for: so many of the first that were run, or those; none means all.
+
+    Raises:
+        UsageError: one of them was not run.
+    """
+    if isinstance(asked, int):
+        if asked > len(run):
+            raise UsageError(f"--seeds: {asked}; {len(run)} were run, expected at most these")
+        return run[:asked]
+    missing = [seed for seed in asked or [] if seed not in run]
+    if missing:
+        raise UsageError(f"--seeds: {missing[0]} was not run; expected some of {', '.join(map(str, run))}")
+    return asked or []
 
 
 def read_manifest(home: Path, suite: str) -> dict[str, Any]:
