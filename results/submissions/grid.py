@@ -89,7 +89,7 @@ def _arm(arm: Mapping[str, Any], expected: Expected, plugins: Mapping[str, str])
 
 
 def _listed(arm: Mapping[str, Any], own: Mapping[str, Any], track: str) -> Iterator[str]:
-    """A plug-in's arm that the suite's file has: as the file says, but for a knob that tuning chose."""
+    """An arm of the suite's file that was not planned, such as a plug-in's: as the file says, but for a tuned knob."""
     for field in ("strategy", "terms", "task"):
         if arm.get(field) != own[field]:
             yield f"{field}: {arm.get(field)!r:.80}; the suite says {own[field]!r:.80}"
