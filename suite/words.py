@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
+def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str:
     """ " (did you mean 'x'?)", or nothing if nothing is near."""
-    found = get_close_matches(word, list(words), n=1, cutoff=0.5)
+    found = get_close_matches(word, list(words), n=1, cutoff=cutoff)
     return f" (did you mean {found[0]!r}?)" if found else ""
 
 

@@ -133,7 +133,7 @@ def _entry(block: bytes) -> tuple[str, int]:
 
 def _check_end(stream: _Stream) -> None:
     if stream.read(BLOCK) != bytes(BLOCK) or not stream.at_end():
-        raise Refused("archive: something stands behind its last file")
+        raise Refused("archive: something stands behind its last file: it was not packed by `equipoise pack`")
 
 
 def _shown(name: str) -> str:

@@ -29,7 +29,7 @@ class Expected:
     facts: Mapping[str, Mapping[str, Any]]  # of every strategy that comes with Equipoise, by name
     sources: Mapping[str, str]  # digests of the code of the same strategies
     floors: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # noise floors, by task
-    listed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arms of plug-ins that the suite's file has
+    listed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # further arms of its file
 
     @property
     def arms(self) -> Mapping[str, Mapping[str, Any]]:

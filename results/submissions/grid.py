@@ -58,7 +58,9 @@ def _asks(manifest: Mapping[str, Any], ours: Mapping[str, Any]) -> Iterator[str]
     for key, more in (("tasks", set()), ("arms", own)):
         named, wanted = set(theirs[key]), set(ours[key])
         if not named <= wanted | more or not (manifest.get("changed") or wanted <= named):
-            yield f"asks: {key}: {theirs[key]!r:.80}; the suite says {ours[key]!r:.80}"
+            lacks, others = sorted(wanted - named), sorted(named - wanted - more)
+            said = [f"lacks {_list(lacks)}"] * bool(lacks) + [f"has {_list(others)} besides"] * bool(others)
+            yield f"asks: {key}: not as the suite says: {' and '.join(said)}"
     if theirs["seeds"] != ours["seeds"] and not manifest.get("changed"):
         yield f"asks: seeds: {theirs['seeds']!r:.20}; the suite says {ours['seeds']!r}"
 
@@ -87,7 +89,7 @@ def _arm(arm: Mapping[str, Any], expected: Expected, plugins: Mapping[str, str])
 
 
 def _listed(arm: Mapping[str, Any], own: Mapping[str, Any], track: str) -> Iterator[str]:
-    """A plug-in's arm that the suite's file has: as the file says, but for a knob that tuning chose."""
+    """An arm of the suite's file that was not planned, such as a plug-in's: as the file says, but for a tuned knob."""
     for field in ("strategy", "terms", "task"):
         if arm.get(field) != own[field]:
             yield f"{field}: {arm.get(field)!r:.80}; the suite says {own[field]!r:.80}"
@@ -134,5 +136,7 @@ def _first(seeds: Sequence[int], count: int) -> list[int]:
     return list(range(count)) if counted else list(seeds)[:count]
 
 
-def _list(seeds: list[int]) -> str:
-    return ", ".join(map(str, seeds)) if len(seeds) <= 12 else f"{seeds[0]} to {seeds[-1]}"
+def _list(values: Sequence[int | str]) -> str:
+    """Values in order; of many the first and the last."""
+    shown = [f"{value!a:.60}" if isinstance(value, str) else str(value) for value in values]
+    return ", ".join(shown) if len(shown) <= 12 else f"{shown[0]} to {shown[-1]}"

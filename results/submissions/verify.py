@@ -19,6 +19,7 @@ from results.submissions.plausible import check_loads, check_record
 from results.submissions.safe import text_problem
 
 BY = 60  # characters of the submitter's name
+UNFORESEEN = (TypeError, KeyError, IndexError, AttributeError, ValueError, OverflowError)  # of a stranger's values
 
 Suites = Callable[[str, Mapping[str, Any] | None], Expected]  # (name, what tuning chose) → the suite; ValueError
 SourceDigest = Callable[[str, str], str]  # (strategy, source text) → digest of the rule; ValueError
@@ -63,6 +64,9 @@ def _verify(report: Report, path: Path, suites: Suites, source_digest: SourceDig
         except ValueError as error:
             report.violations.append(f"suite: {error}")
             continue
+        except UNFORESEEN as error:  # of a choice; everything else is the suite's own
+            report.violations.append(f"choice.json: {_unforeseen(error)}")
+            continue
         report.violations += [
             f"{name}: {line}" for line in _sensible(check_grid(manifest, expected[name], submission.plugins))
         ]
@@ -102,8 +106,12 @@ def _sensible(lines: Iterator[str]) -> Iterator[str]:
     """The same lines; where a stranger's value is of a kind that nobody thought of, that is one more."""
     try:
         yield from lines
-    except (TypeError, KeyError, IndexError, AttributeError, ValueError, OverflowError) as error:
-        yield f"holds something of another kind than expected ({type(error).__name__}: {str(error)!a:.80})"
+    except UNFORESEEN as error:
+        yield _unforeseen(error)
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"holds something of another kind than expected ({type(error).__name__}: {str(error)!a:.80})"
 
 
 def _check_head(submission: Submission) -> Iterator[str]:

@@ -102,8 +102,8 @@ def selected(
     if suite_name.startswith(library.TUNE):  # the suite's arms are what is chosen from, not each value of their grids
         name = suite_name.removeprefix(library.TUNE)
         suite, task_settings, arms, tasks, files = selected(name, only_arms, only_tasks, settings, plugins, home)
-        suite = tune.tuning_suite(suite.model_copy(update={"strategies": plan.choose_arms(suite, arms)}))
-        return suite, task_settings, [arm.name for arm in suite.strategies], tasks, files
+        tuning = tune.tuning_suite(suite)
+        return tuning, task_settings, tune.arms_for(tuning, plan.choose_arms(suite, arms)), tasks, files
     sources: dict[str, str] = {}
     for file in plugins:
         for cls in registry.load_plugin(file):

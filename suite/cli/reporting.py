@@ -42,7 +42,7 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
         have = f"; there are {', '.join(there)}" if there else ""
         raise ValueError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. "
-            f"Start it with `equipoise run {suite}`, or on a cluster with `equipoise submit {suite} --profile P`"
+            f"Start it with {library.how_to_run(asked)}; on a cluster, `submit` in the place of `run`"
         )
     manifest = records.load_manifest(path)
     if asked != suite and library.load(asked).digest != manifest.get("protocol_digest"):
@@ -132,17 +132,19 @@ def report(
     home, be it of a trial that was made anew. To drop some on purpose, delete the board's folder first.
     """
     from results.pages.markdown import leaderboard_markdown
+    from suite.planning.library import how_to_run
 
     if out and publish:
         raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
     folder = resolve_home(home, write=not (out or publish))
-    manifest = manifest_of(folder, suite)
+    asked, manifest = suite, manifest_of(folder, suite)
     suite = manifest["suite"]
     ran = [arm["arm"] for arm in manifest["arms"]]
-    if manifest["baseline"] not in ran:
+    baseline = manifest["baseline"]
+    if baseline not in ran:
         raise ValueError(
-            f"suite {suite}: its baseline {manifest['baseline']!r} has not been run, only {', '.join(ran)}; "
-            f"run it with `equipoise run {suite} --strategies {manifest['baseline']}`"
+            f"suite {suite}: its baseline {baseline!r} has not been run, only {', '.join(ran)}; "
+            f"run it with {how_to_run(asked, f' --strategies {baseline}')}"
         )
     target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
     if publish:
@@ -172,6 +174,7 @@ def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path,
     if not (target / "manifest.json").exists():
         return
     from results import records
+    from suite.planning.library import how_to_run
 
     there, suite = json.loads((target / "manifest.json").read_text(encoding="utf-8")), manifest["suite"]
     if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
@@ -185,7 +188,7 @@ def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path,
         arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(lost.items()))
         raise ValueError(
             f"{target}: has trials that this home has not ({arms}); copy {target}/trials into {home}/trials and "
-            f"`equipoise run {suite}`, which trains only what is missing, or name another folder; to drop them on "
+            f"{how_to_run(suite)}, which trains only what is missing, or name another folder; to drop them on "
             f"purpose, delete {target} first"
         )
 

@@ -217,10 +217,16 @@ def tune(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str |
         count = parse_seeds(selection["seeds"])
         if not isinstance(count, int):
             raise ValueError(f"--seeds: {selection['seeds']}; expected a number: tuning has seeds of its own")
+        if count != chosen.tune_seeds:
+            click.echo(
+                f"--seeds: {count}; a board of suite {chosen.suite} that is tuned with other than its "
+                f"{chosen.tune_seeds} tune_seeds cannot be handed in",
+                err=True,
+            )
         chosen = chosen.model_copy(update={"tune_seeds": count})
-    entries = planning.choose_arms(chosen, arms)
-    chosen = chosen.model_copy(update={"strategies": entries})
-    made = planning.make_plan(tuning.tuning_suite(chosen), task_settings, (), only_tasks, (), sources, folder)
+    whole = tuning.tuning_suite(chosen)
+    part = tuning.arms_for(whole, planning.choose_arms(chosen, arms))
+    made = planning.make_plan(whole, task_settings, part, only_tasks, (), sources, folder)
     outcome = execute(made, folder, jobs, tracking)
     if outcome.failed or outcome.interrupted:
         sys.exit(1)

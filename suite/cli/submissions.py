@@ -62,21 +62,26 @@ def pack(
     target = Path(out or f"{manifest['suite']}.tar.gz")
     tuning, choice = submitting.tuning_behind(folder, manifest)
     parts = [manifest, *tuning]
-    head = packing.pack(
-        target,
-        parts,
-        folder / "trials",
-        by=by,
-        version=metadata.version("equipoise"),
-        plugins=submitting.plugin_texts(folder, parts),
-        choice=choice,
-    )
-    report = submitting.check(target, (*suites, *([suite] if suite.endswith((".yaml", ".yml")) else [])))
-    _say(target, report)
+    unchecked = target.with_name(f".{target.name}.unchecked")  # what is refused takes no earlier archive's place
+    try:
+        head = packing.pack(
+            unchecked,
+            parts,
+            folder / "trials",
+            by=by,
+            version=metadata.version("equipoise"),
+            plugins=submitting.plugin_texts(folder, parts),
+            choice=choice,
+        )
+        report = submitting.check(unchecked, (*suites, *([suite] if suite.endswith((".yaml", ".yml")) else [])))
+        _say(target, report)
+        if report.violations:
+            click.echo(f"{target}: not fit to be handed in, and not written", err=True)
+            sys.exit(1)
+        unchecked.replace(target)
+    finally:
+        unchecked.unlink(missing_ok=True)
     count = sum(name.endswith("/record.json") for name in head["files"])
-    if report.violations:
-        click.echo(f"{target}: not fit to be handed in", err=True)
-        sys.exit(1)
     digest = archives.digest(target)
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="utf-8")
     click.echo(f"{target}: {count} trials, {quantity(target.stat().st_size, 'B')}, SHA-256 {digest}", err=True)

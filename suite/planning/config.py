@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from strategies import registry
 from suite.errors import UsageError
 from suite.words import nearest
 from tasks.errors import show
@@ -28,6 +30,7 @@ MOST_SEEDS = AA_SEEDS  # of which none is the A/A arm's
 MOST_THREADS = 1_024
 LARGEST_NUMBER = 10**300
 INTERNAL = ("digest", "changed", "first_seed")  # of a suite, which no file states
+UNSETTABLE = ("suite", "tasks", "strategies", *INTERNAL)  # by `--set`
 
 
 class _Loader(yaml.SafeLoader):
@@ -299,16 +302,24 @@ def apply_overrides(suite: Suite, settings: Mapping[str, Any]) -> tuple[Suite, d
         elif head in arms and dot:
             section = "terms" if rest.startswith("terms.") else "set"
             arms[head][section][rest.removeprefix("terms.")] = value
-        elif not dot and head in data and head not in ("suite", "tasks", "strategies", *INTERNAL):
+        elif not dot and head in data and head not in UNSETTABLE:
             data[head] = value
         else:
-            words = [
-                "rung.…",
-                "corpus.…",
-                *(f"{arm}.…" for arm in arms),
-                *(name for name in data if name not in INTERNAL),
-            ]
-            raise UsageError(f"--set {key}: unknown key{nearest(key, words)}; expected one of {', '.join(words)}")
+            keys = [name for name in data if name not in UNSETTABLE]
+            words = ["rung.…", "corpus.…", *(f"{arm}.…" for arm in arms), *keys]
+            meant = nearest(key, _parameters_like(key, suite), cutoff=0) or nearest(key, words)
+            raise UsageError(f"--set {key}: unknown key{meant}; expected one of {', '.join(words)}")
     changed = {key: value for key, value in settings.items() if key not in RUNTIME}
     data["changed"] = {**suite.changed, **changed}
     return parse(data, "--set", suite.digest), task_settings
+
+
+def _parameters_like(key: str, suite: Suite) -> list[str]:
+    """`ARM.parameter` for every arm that has a parameter of the key's last name."""
+    name = key.rpartition(".")[2]
+    known = registry.available()
+    return [
+        f"{arm.name}.{name}"
+        for arm in suite.strategies
+        if arm.strategy in known and name in {field.name for field in fields(known[arm.strategy].Config)}
+    ]

@@ -20,18 +20,25 @@ class Planned(Protocol):
     def trials(self) -> list[Trial]: ...
 
 
-def joined(old: dict[str, Any], new: dict[str, Any], suite: Suite, again: Callable[..., Planned]) -> dict[str, Any]:
+def joined(
+    old: dict[str, Any],
+    new: dict[str, Any],
+    suite: Suite,
+    again: Callable[..., Planned],
+    by_this_engine: Callable[[str], bool],
+) -> dict[str, Any]:
     """The new manifest, with the arms and trials that the old one has beside it if their conditions are the same.
 
     Args:
         again: plans `only_arms`, `only_tasks` and `seeds` of the suite under the new manifest's conditions.
+        by_this_engine: of a trial's key: whether the engine and the device that it was begun with are those of now.
     """
     names = {task["name"] for task in new["tasks"]}
     shared = [task for task in old["tasks"] if task["name"] in names]
     same = all(old.get(key) == new[key] for key in new if key not in (*OWN, "tasks"))
     if not same or any(task not in new["tasks"] for task in shared):
         return new
-    kept = unchanged(old, suite, again)
+    kept = unchanged(old, suite, again, by_this_engine)
     kept -= {arm["arm"] for arm in old["arms"] for own in new["arms"] if differ(arm, own)}
     arms = {arm["arm"]: arm for arm in old["arms"] if arm["arm"] in kept} | {arm["arm"]: arm for arm in new["arms"]}
     before = [trial for trial in old["trials"] if trial["arm"] in kept]
@@ -51,11 +58,14 @@ def differ(arm: dict[str, Any], other: dict[str, Any]) -> bool:
     return arm["arm"] == other["arm"] and arm["config"] != other["config"]
 
 
-def unchanged(old: dict[str, Any], suite: Suite, again: Callable[..., Planned]) -> set[str]:
+def unchanged(
+    old: dict[str, Any], suite: Suite, again: Callable[..., Planned], by_this_engine: Callable[[str], bool]
+) -> set[str]:
     """The old manifest's arms whose trials would all have the keys they have: the same rule, engine, task and device.
 
     An arm that is neither the suite's nor named like a strategy at hand (a plug-in's, of the run before) cannot be
-    planned again. It stays where another arm does, which shows that the engine has not changed.
+    planned again. It stays where another arm does, which shows that the engine has not changed, or where there is no
+    other and none of its trials was begun by another engine.
     """
     further, known = beside(old), registry.available()  # the baseline brings its further runs
     named = {*(arm.name for arm in suite.strategies), *known, *further}
@@ -69,7 +79,8 @@ def unchanged(old: dict[str, Any], suite: Suite, again: Callable[..., Planned]) 
         if keys.get((trial["arm"], trial["task"], trial["seed"])) != trial["trial_key"]
     }
     kept = at_hand - changed
-    return kept | {arm["arm"] for arm in old["arms"] if arm["arm"] not in at_hand} if kept else set()
+    same = bool(kept) if at_hand else all(by_this_engine(trial["trial_key"]) for trial in old["trials"])
+    return kept | {arm["arm"] for arm in old["arms"] if arm["arm"] not in at_hand} if same else set()
 
 
 def keys_now(

@@ -58,18 +58,29 @@ class Plan:
                         f"suite {manifest['suite']}: its hypothesis was another when it was last run: "
                         f"{before.get('hypothesis')!r}"
                     )
-                manifest = joined(before, manifest, self.suite, self.again)
+                manifest = joined(before, manifest, self.suite, self.again, partial(self.by_this_engine, home))
                 lost = _cells(before) - _cells(manifest)
                 if lost:
                     arms = ", ".join(sorted({arm for arm, _, _ in lost}))
                     say(
                         f"suite {manifest['suite']}: {len(lost)} trials of {arms} are no longer on its board, "
-                        f"being of other conditions or of code that has changed since; they stay in the home"
+                        f"being of other conditions or of code that has changed since, or their plug-in is not at "
+                        f"hand (--plugin FILE); they stay in the home"
                     )
+            if manifest["baseline"] not in {arm["arm"] for arm in manifest["arms"]}:
+                say(
+                    f"suite {manifest['suite']}: its baseline {manifest['baseline']!r} has not been run and is not run "
+                    f"now; without it there is nothing to report or to hand in"
+                )
             order = [task.task for task in self.suite.tasks]
             manifest["tasks"].sort(key=lambda task: order.index(task["name"]) if task["name"] in order else len(order))
             write_json(path, manifest)
         return path
+
+    def by_this_engine(self, home: Path, key: str) -> bool:
+        """Whether a trial was begun by the engine, and on the device, that this plan's are; so is one not begun."""
+        file = TrialFolder(home / "trials" / key).trial
+        return not file.exists() or _engine(read_json(file)["config"]) == _engine(self.trials[0].cell.config)
 
     def write_trial(self, home: Path, trial: Trial) -> TrialFolder:
         """Make the trial's folder and its definition, unless they are there."""
@@ -81,6 +92,11 @@ class Plan:
                 write_atomically(folder.plugin, Path(file).read_bytes())
             write_json(folder.trial, {**known, **trial.definition})
         return folder
+
+
+def _engine(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial is made with, of all that its key is made of."""
+    return {name: value for name, value in config.items() if name not in ("strategy", "task", "seed")}
 
 
 def _cells(manifest: Mapping[str, Any]) -> set[tuple[str, str, int]]:

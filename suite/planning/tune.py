@@ -33,33 +33,55 @@ def tuning_suite(suite: Suite) -> Suite:
     Raises:
         UsageError: no arm has a knob, or the grids differ in length (budgets would not be equal).
     """
-    arms: list[dict[str, Any]] = []
-    lengths: dict[str, int] = {}
-    for arm in suite.strategies:
-        knob = registry.get(arm.strategy).knob
-        if knob is None:
-            continue
-        lengths[arm.name] = len(knob.grid)
-        for value in knob.grid:
-            entry = arm.model_dump()
-            arms.append({**entry, "arm": arm_at(arm.name, value), "set": {**arm.set, knob.parameter: value}})
-    if not arms:
+    grids = {arm.name: grid for arm in suite.strategies if (grid := _grid(arm))}
+    if not grids:
         raise UsageError(f"tune: no arm of suite {suite.suite} has a knob")
+    lengths = {arm: len(grid) for arm, grid in grids.items()}
     if len(set(lengths.values())) > 1:
         raise UsageError(f"tune: the grids differ in length ({lengths}); equal budgets need equal grids")
+    first = grids.get(suite.baseline) or next(iter(grids.values()))
     data = suite.model_dump(exclude={"digest"}) | {
         "suite": f"{suite.suite}-tuning",
         "title": f"Tuning of {suite.suite}: one knob per strategy, {suite.tune_seeds} seeds of its own",
-        "strategies": arms,
+        "strategies": [entry for grid in grids.values() for entry in grid],
         "seeds": suite.tune_seeds,
         "first_seed": TUNE_SEEDS,
-        "baseline": arms[0]["arm"],
+        "baseline": first[0]["arm"],
         "control": None,
         "aa": False,
         "horizons": False,
         "track": "as-published",
     }
     return parse(data, f"tuning of {suite.suite}", suite.digest)
+
+
+def _grid(arm: ArmEntry) -> list[dict[str, Any]]:
+    """The arm at each value of its knob; none for an arm without one."""
+    knob = registry.get(arm.strategy).knob
+    if knob is None:
+        return []
+    return [
+        {**arm.model_dump(), "arm": arm_at(arm.name, value), "set": {**arm.set, knob.parameter: value}}
+        for value in knob.grid
+    ]
+
+
+def arms_for(tuning: Suite, arms: Sequence[ArmEntry]) -> list[str]:
+    """The names of a tuning's arms that stand for these arms of the suite.
+
+    Raises:
+        UsageError: there are none.
+    """
+    asked = {arm.name for arm in arms}
+    names = [arm.name for arm in tuning.strategies if tuned_arm(arm.name) in asked]
+    if not names:
+        raise UsageError(f"tune: {', '.join(sorted(asked))}: expected an arm that has a knob")
+    return names
+
+
+def tuned_arm(name: str) -> str:
+    """The arm a value of whose grid a tuning's arm stands for."""
+    return name.rpartition(SEPARATOR)[0]
 
 
 def path(home: Path, suite: str) -> Path:

@@ -11,7 +11,7 @@ from results.submissions.expected import Expected
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning import library, tune
-from suite.planning.config import Suite
+from suite.planning.config import CHOSEN, Suite
 from suite.planning.plan import facts, make_plan
 from suite.storage.files import write_json
 from suite.training.measures import noise_floor
@@ -35,9 +35,10 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
     suite = _board(_without_plugins(whole, built_in), name)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
-        if suite.track != "as-published":
+        if suite.track in CHOSEN:
             if choice is None:
                 raise UsageError(f"{name}: its settings were chosen by tuning; expected choice.json")
+            suite = _tuned_part(suite, choice)
             path = tune.path(home, suite.suite)
             path.parent.mkdir(parents=True)
             write_json(path, dict(choice))
@@ -54,7 +55,7 @@ def expect(name: str, choice: Mapping[str, Any] | None = None, files: Sequence[s
         listed={
             arm.name: {"strategy": arm.strategy, "set": arm.set, "terms": arm.terms, "task": arm.task}
             for arm in whole.strategies
-            if arm.strategy not in built_in
+            if arm not in suite.strategies
         },
     )
 
@@ -71,6 +72,20 @@ def _without_plugins(suite: Suite, built_in: Container[str]) -> Suite:
         raise UsageError(f"baseline: {suite.baseline!r} is a plug-in's; expected a strategy of Equipoise's")
     control = suite.control if suite.control in names else None
     return suite.model_copy(update={"strategies": kept, "control": control})
+
+
+def _tuned_part(suite: Suite, choice: Mapping[str, Any]) -> Suite:
+    """The suite without arms and tasks that were not tuned; the baseline stays, which every board needs.
+
+    What is handed in of them all the same has no choice that its settings could come from, and is refused for that.
+    """
+    chosen = choice["arms"]
+    tasks = {task for entry in chosen.values() for task in entry["tasks"]}
+    tuned = {suite.baseline, *chosen}
+    arms = [arm for arm in suite.strategies if arm.name in tuned or registry.get(arm.strategy).knob is None]
+    return suite.model_copy(
+        update={"strategies": arms, "tasks": [entry for entry in suite.tasks if entry.task in tasks]}
+    )
 
 
 def floors(task: Task) -> dict[str, float]:

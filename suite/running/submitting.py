@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.statistics.tuning import SEPARATOR
 from results.submissions import packing
 from results.submissions.expected import Expected
 from results.submissions.verify import Report
@@ -41,14 +40,14 @@ def manifest_to_pack(
             raise UsageError(f"{option}: {unknown[0]!r} has not been run in {suite}{nearest(unknown[0], known)}")
     beside = [manifest["baseline"], manifest.get("aa_arm"), *(manifest.get("horizons") or {}).values()]
     always = [name for name in beside if name]
-    if isinstance(seeds, int):
-        seeds = packing.seeds_of(manifest)[:seeds]
-    part = packing.cut(manifest, seeds or [], [*always, *arms] if arms else [], tasks)
+    part = packing.cut(
+        manifest, _seeds_to_pack(packing.seeds_of(manifest), seeds), [*always, *arms] if arms else [], tasks
+    )
     lacking = packing.unfinished(part, home / "trials")
     if lacking:
         first = lacking[0]
         whole = packing.whole_seeds(part, home / "trials")
-        hint = f"`--seeds {whole}` packs those that are whole" if whole else f"`equipoise run {suite}` goes on"
+        hint = f"`--seeds {whole}` packs those that are whole" if whole else f"{library.how_to_run(suite)} goes on"
         raise UsageError(
             f"{suite}: {len(lacking)} of {len(part['trials'])} trials have no record, such as {first['arm']} on "
             f"{first['task']}, seed {first['seed']}; {hint}"
@@ -56,6 +55,22 @@ def manifest_to_pack(
     if not part["trials"]:
         raise UsageError(f"{suite}: nothing of it is left to pack; expected seeds, strategies and tasks that were run")
     return part
+
+
+def _seeds_to_pack(run: Sequence[int], asked: int | Sequence[int] | None) -> Sequence[int]:
+    """The seeds asked for: so many of the first that were run, or those; none means all.
+
+    Raises:
+        UsageError: one of them was not run.
+    """
+    if isinstance(asked, int):
+        if asked > len(run):
+            raise UsageError(f"--seeds: {asked}; {len(run)} were run, expected at most these")
+        return run[:asked]
+    missing = [seed for seed in asked or [] if seed not in run]
+    if missing:
+        raise UsageError(f"--seeds: {missing[0]} was not run; expected some of {', '.join(map(str, run))}")
+    return asked or []
 
 
 def read_manifest(home: Path, suite: str) -> dict[str, Any]:
@@ -66,7 +81,7 @@ def read_manifest(home: Path, suite: str) -> dict[str, Any]:
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
         raise UsageError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}; start it with "
-            f"`equipoise run {suite}`"
+            f"{library.how_to_run(suite)}"
         )
     return read_json(path)
 
@@ -83,14 +98,9 @@ def tuning_behind(home: Path, manifest: Mapping[str, Any]) -> tuple[list[dict[st
     if file is None:
         return [], None
     tuning = read_manifest(home, f"{file.stem}{library.TUNING}")
-    tuned = {arm["arm"] for arm in manifest["arms"]} | {_at(tuning["baseline"])}
-    arms = [arm["arm"] for arm in tuning["arms"] if _at(arm["arm"]) in tuned]
+    tuned = {arm["arm"] for arm in manifest["arms"]} | {tune.tuned_arm(tuning["baseline"])}
+    arms = [arm["arm"] for arm in tuning["arms"] if tune.tuned_arm(arm["arm"]) in tuned]
     return [packing.cut(tuning, [], arms, [task["name"] for task in manifest["tasks"]])], read_json(file)
-
-
-def _at(name: str) -> str:
-    """The arm whose grid value a tuning's arm stands for."""
-    return name.rpartition(SEPARATOR)[0]
 
 
 def plugin_texts(home: Path, manifests: Sequence[Mapping[str, Any]]) -> dict[str, str]:

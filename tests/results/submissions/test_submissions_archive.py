@@ -193,3 +193,16 @@ def test_reading_needs_no_seekable_memory(packed):
     name, content = next(files)
     assert name == "manifests/tiny.json"
     assert io.BytesIO(content).read(1) == b"{"
+
+
+def test_an_archive_that_other_hands_packed_is_called_so(tmp_path):
+    """What `tar` writes is filled up to ten kilobytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        entry = tarfile.TarInfo(NAME)
+        entry.size, entry.mode = 1, 0o644
+        tar.addfile(entry, io.BytesIO(b"x"))
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(content.getvalue()))
+    with pytest.raises(archive.Refused, match="it was not packed by `equipoise pack`"):
+        list(archive.read(path))

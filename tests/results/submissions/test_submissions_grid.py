@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from results.submissions.grid import _cells
+from results.submissions.grid import _asks, _cells
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ def test_a_part_has_the_suites_first_seeds_or_counts_on_from_them(suite, theirs,
     manifest = {"arms": [{"arm": "a"}], "tasks": [{"name": "t"}], "trials": trials, "baseline": "a"}
     said = list(_cells(manifest, SimpleNamespace(manifest={"baseline": "a"}, seeds=suite)))
     assert (said == []) if complaint is None else any(line.startswith(complaint) for line in said)
+
+
+def test_what_a_suite_asks_for_is_told_apart_by_what_differs():
+    names = [f"an-arm-with-a-long-name-{index}" for index in range(20)]
+    ours = {"arms": names, "tasks": ["t", "u", "v"], "seeds": 2}
+    manifest = {
+        "asks": {"arms": [*names[:-1], "other", "own"], "tasks": ["t"], "seeds": 2},
+        "arms": [{"arm": "own"}],
+    }
+    assert list(_asks(manifest, ours)) == [
+        "asks: tasks: not as the suite says: lacks 'u', 'v'",
+        "asks: arms: not as the suite says: lacks 'an-arm-with-a-long-name-19' and has 'other' besides",
+    ]

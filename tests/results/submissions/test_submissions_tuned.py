@@ -142,6 +142,8 @@ def worse_best(files):
         (in_choice(f"{TASK}.losses", lambda losses: {v: [1.0] for v in losses}), r"zipf-nano: losses: .* records give"),
         (in_choice(f"{TASK}.word", "x"), "strange on zipf-nano: word: 'x'; the tuning's records give None"),
         (in_choice("arms.strange", {}), "choice.json: strange on zipf-nano: parameter: None; its knob is 'rate'"),
+        (in_choice("arms.aux_loss", {}), "choice.json: holds something of another kind than expected"),
+        (in_choice("arms", []), "choice.json: holds something of another kind than expected"),
         (in_choice("seeds", 3), "choice.json: seeds: 3; the tuning has 1"),
         (in_choice("made", "<b>"), "choice.json: '<b>': holds markup"),
         (board_arm(set_at("config.rate", other)), r"the board's arm has rate = [\d.]+; the tuning's records give"),

@@ -30,6 +30,27 @@ class Strange(BiasStrategy):
         return 0.02 * violation_E.sign()
 '''
 
+TUNABLE = '''
+from dataclasses import dataclass
+
+from strategies import BiasStrategy, Knob
+
+
+class Strange(BiasStrategy):
+    """A sign rule of a stranger, with a knob."""
+
+    name = "strange"
+    title = "A stranger's rule"
+    knob = Knob("rate", (0.001, 0.003, 0.01, 0.03, 0.1))
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BiasStrategy.Config):
+        rate: float = 0.02
+
+    def step(self, violation_E):
+        return self.config.rate * violation_E.sign()
+'''
+
 
 def call(*words, code=0):
     result = CliRunner().invoke(main, [str(word) for word in words])
@@ -234,6 +255,31 @@ def test_a_suite_of_ones_own_may_list_the_rule(tmp_path, tiny_suite, monkeypatch
     assert "led.tar.gz: suite: baseline: 'strange' is a plug-in's; expected a strategy of Equipoise's" in said
 
 
+@pytest.mark.parametrize("asked", ["aux_loss,strange", "strange,aux_loss"])
+def test_a_part_of_a_suite_is_tuned_and_handed_in(tmp_path, tiny_suite, monkeypatch, asked):
+    """What was left untuned, arms and tasks, is not asked for; of what is handed in everything is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
+    Path("strange.py").write_text(TUNABLE)
+    tiny_suite["strategies"] = ["smebu", "none", "aux_loss"]
+    tiny_suite["tasks"].append({**tiny_suite["tasks"][0], "task": "zipf-bench"})
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_suite))
+    part = ("tiny.yaml", "--plugin", "strange.py", "--tasks", "zipf-nano", "--tracking", "none")
+    call("tune", *part, "--strategies", asked)
+    call("run", *part, "--strategies", asked, "--set", "track=tuned")
+    said = call("pack", "tiny-tuned", "--by", "Ada", "--strategies", "strange", "--suite", "tiny.yaml")
+    assert "tiny-tuned.tar.gz: in order: tiny-tuned by Ada, 2 arms on zipf-nano, 2 seeds" in said
+    call("tune", *part, "--strategies", "smebu")
+    call("run", *part, "--strategies", "smebu", "--set", "track=tuned")
+    assert "in order: tiny-tuned by Ada, 3 arms" in call("pack", "tiny-tuned", "--by", "Ada", "--suite", "tiny.yaml")
+    choice = Path("home/tuning/tiny.json")
+    stated = json.loads(choice.read_text())
+    del stated["arms"]["smebu"]
+    choice.write_text(json.dumps(stated))
+    said = call("pack", "tiny-tuned", "--by", "Ada", "--suite", "tiny.yaml", code=1)
+    assert "choice.json: smebu on zipf-nano: parameter: None; its knob is 'rate'" in said
+
+
 def test_a_rule_whose_bias_is_no_number_is_handed_in_as_diverged(tmp_path, tiny_suite, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EQUIPOISE_HOME", str(tmp_path / "home"))
@@ -354,6 +400,39 @@ def test_a_board_cut_short(boards):
     assert "2 of 4 trials have no record" in said
     assert "`--seeds 1` packs those that are whole" in said
     assert "1 seed\n" in call("pack", "tiny", "--by", "Ada", "--seeds", "1", "--suite", "tiny.yaml")
+
+
+def test_what_is_refused_leaves_no_archive_and_an_earlier_one_alone(boards):
+    call("run", "tiny.yaml", "--tracking", "none", "--seeds", "1")
+    call("pack", "tiny.yaml", "--by", "Ada", "--out", "out/tiny.tar.gz")
+    before = {path: path.read_bytes() for path in Path("out").iterdir()}
+    said = call("pack", "tiny", "--by", "Ada", "--out", "out/tiny.tar.gz", code=1)  # of a suite that nobody knows
+    assert "tiny.tar.gz: not fit to be handed in, and not written" in said
+    assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason"),
+    [("3", "--seeds: 3; 2 were run, expected at most these"), ("0,7", "--seeds: 7 was not run; expected some of 0, 1")],
+)
+def test_seeds_that_were_not_run_are_not_packed_as_fewer(boards, seeds, reason):
+    call("run", "tiny.yaml", "--tracking", "none")
+    assert reason in call("pack", "tiny.yaml", "--by", "Ada", "--seeds", seeds, code=2)
+
+
+def test_a_rule_run_before_its_baseline_is_reported_once_both_are_there(boards):
+    from strategies.registry import lookup
+
+    Path("strange.py").write_text(RULE)
+    lonely = ("run", "tiny.yaml", "--tracking", "none", "--strategies")
+    said = call(*lonely, "strange", "--plugin", "strange.py")
+    assert "suite tiny: its baseline 'aux_loss' has not been run and is not run now" in said
+    said = call("report", "tiny.yaml", "--tracking", "none", code=2)
+    assert "only strange; run it with `equipoise run tiny.yaml --strategies aux_loss`" in said
+    lookup._plugins.clear()
+    said = call(*lonely, "aux_loss")  # as it says
+    assert "no longer on its board" not in said
+    assert "A stranger's rule" in call("report", "tiny.yaml", "--tracking", "none")
 
 
 def test_a_tampered_archive_is_neither_in_order_nor_merged(boards):

@@ -266,6 +266,24 @@ def test_tuning_takes_a_number_of_seeds_and_no_list(home):
     assert "tuning has seeds of its own" in call("tune", "quick", "--seeds", "7,9", "--home", home, code=2).stderr
 
 
+@pytest.mark.parametrize(("count", "warned"), [(1, True), (2, False), (3, True)])
+def test_a_number_of_tuning_seeds_that_cannot_be_handed_in_is_warned_of_first(home, monkeypatch, count, warned):
+    from suite.cli import running
+
+    def started(*arguments):
+        raise RuntimeError("training has begun")
+
+    monkeypatch.setattr(running, "execute", started)
+    said = call("tune", "quick", "--seeds", count, "--home", home, code=1).stderr
+    assert ("other than its 2 tune_seeds cannot be handed in" in said) == warned
+    assert "training has begun" in said
+
+
+def test_a_tuned_board_that_was_not_run_is_tuned_first(home):
+    said = call("report", "quick-tuned", "--home", home, code=2).stderr
+    assert "Start it with `equipoise tune quick`, then `equipoise run quick --set track=tuned`" in said
+
+
 def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_gpus(suite_file, home, monkeypatch):
     planned = []
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

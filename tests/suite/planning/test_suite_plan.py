@@ -233,8 +233,9 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     told = []
     path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, told.append)
     assert len(plan.read_json(path)["trials"]) == 1
-    assert len(told) == 1
+    assert len(told) == 2
     assert "6 trials of aux_loss, none, smebu are no longer on its board" in told[0]
+    assert "suite tiny: its baseline 'aux_loss' has not been run and is not run now; without it" in told[1]
 
 
 def changed_rule(monkeypatch, *names):
@@ -281,6 +282,40 @@ def test_an_arm_whose_plug_in_is_not_at_hand_stays_with_its_engine(tiny_suite, h
     assert ("sign_bias" in {trial["arm"] for trial in manifest["trials"]}) == stays
 
 
+@pytest.mark.parametrize(("engine", "stays"), [(0, True), (1, False)])
+def test_an_arm_without_its_plug_in_waits_alone_for_the_baseline(tiny_suite, home, monkeypatch, engine, stays):
+    """No other arm shows that the engine is the same: its own trials' definitions do."""
+    known = registry.available()
+    first = made(tiny_suite, only_arms=["sign_bias"])
+    first.write_manifest(home)
+    for trial in first.trials:
+        first.write_trial(home, trial)
+    monkeypatch.setattr(registry, "available", lambda: {n: cls for n, cls in known.items() if n != "sign_bias"})
+    monkeypatch.setattr(plan, "NUMERICS", plan.NUMERICS + engine)
+    told = []
+    manifest = plan.read_json(made(tiny_suite, only_arms=["aux_loss"]).write_manifest(home, told.append))
+    assert Counter(trial["arm"] for trial in manifest["trials"]) == {"aux_loss": 2} | (
+        {"sign_bias": 2} if stays else {}
+    )
+    assert [("2 trials of sign_bias" in line, "--plugin FILE" in line) for line in told] == [(True, True)] * (not stays)
+
+
+@pytest.mark.parametrize(
+    ("board", "advice"),
+    [
+        ("quick", "`equipoise run quick --seeds 6`"),
+        ("quick-tuned", "`equipoise tune quick`, then `equipoise run quick --set track=tuned --seeds 6`"),
+        ("quick-tuning", "`equipoise tune quick`"),
+        ("claims-smebu-overflow", "`equipoise run claims:smebu-overflow --seeds 6`"),
+        ("mine", "`equipoise run mine.yaml --seeds 6`"),
+        ("mine-balanced", "`equipoise tune mine.yaml`, then `equipoise run mine.yaml --set track=balanced --seeds 6`"),
+        ("folder/mine.yaml", "`equipoise run folder/mine.yaml --seeds 6`"),
+    ],
+)
+def test_advice_on_how_to_run_a_board_can_be_followed(board, advice):
+    assert library.how_to_run(board, " --seeds 6") == advice
+
+
 def test_parts_submitted_at_the_same_time_all_join(tiny_suite, home, monkeypatch):
     def slowly(*arguments, joined=plan.joined):
         time.sleep(0.2)
@@ -309,6 +344,23 @@ def test_names_and_seeds_given_twice_count_once(tiny_suite):
 def test_an_override_that_says_nothing_known_is_refused(tiny_suite, pair):
     with pytest.raises(config.UsageError, match="--set"):
         config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+
+
+@pytest.mark.parametrize(
+    ("pair", "meant"),
+    [
+        ("rate=1", "did you mean 'smebu.rate'?"),
+        ("nosuch.rate=1", "did you mean 'smebu.rate'?"),
+        ("aux_los.coefficient=1", "did you mean 'aux_loss.coefficient'?"),
+        ("sede=1", "did you mean 'seeds'?"),
+        ("strategie=none", "expected one of rung.…"),
+    ],
+)
+def test_an_unknown_override_is_pointed_to_an_arm_that_has_the_parameter(tiny_suite, pair, meant):
+    with pytest.raises(config.UsageError, match="--set") as refused:
+        config.apply_overrides(config.parse(tiny_suite, "test"), config.overrides((pair,)))
+    assert meant in str(refused.value)
+    assert "strategies" not in str(refused.value)  # nothing that cannot be set is named
 
 
 def test_every_shipped_suite_can_be_planned():
