@@ -111,8 +111,19 @@ def to_text(comparison: Mapping[str, Any]) -> str:
             known = f"; {word}" + (" to judge balancing" if word == "fit" else "") if word else ""
             lines += ["", f"{task} (margin ±{comparison['margins'][task]:.4g} nats/token{known})"]
         lines += ["", *_paragraph(pair)]
-    lines += ["", "Differences are first − second in held-out loss, nats/token, paired by seed; lower is better."]
+    lines += [
+        "",
+        "Differences are first − second in held-out loss, nats/token, paired by seed; lower is better.",
+        "Each interval is its pair's own, not adjusted. Better and worse also take an interval beyond the margin,",
+        f"p adjusted over {_family(comparison)}, and an exact test that does not contradict.",
+    ]
     return "\n".join(lines)
+
+
+def _family(comparison: Mapping[str, Any]) -> str:
+    """Over what Holm's adjustment is, in words."""
+    pairs = len(list(combinations(comparison["arms"], 2)))
+    return "the one pair that is compared" if pairs == 1 else f"the {pairs} pairs of a task"
 
 
 def _paragraph(pair: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ def check(
 ) -> list[Outcome]:
     """What every rule says about a strategy. Whatever the strategy raises is a failure of the rule that met it.
 
-    The first two rules, building and routing, are presumed by all others: where one fails, the rest is not checked.
+    Where a rule fails, those that presume it are not checked: all others presume that the strategy builds and routes.
 
     Args:
         cls: the strategy's class.
@@ -40,13 +40,16 @@ def check(
     wanted = RULES if rules is None else [rule for rule in RULES if rule.id in set(rules)]
     lab = Lab(cls, config)
     outcomes: list[Outcome] = []
+    failed: list[str] = []
     for rule in wanted:
+        missing = [one for one in rule.presumes if one in failed]
+        if missing:
+            outcomes.append(Outcome(rule, "unchecked", f"presumes rule {missing[0]}"))
+            continue
         outcome = _judge(rule, lab)
+        if outcome.status == "failed":
+            failed.append(rule.id)
         outcomes.append(_as_expected(outcome, expected[rule.id]) if rule.id in expected else outcome)
-        if rule in RULES[:2] and outcome.status == "failed":  # the others presume a strategy that routes
-            later = wanted[len(outcomes) :]
-            outcomes += [Outcome(one, "waived", f"not checked: presumes rule {rule.id}") for one in later]
-            break
     return outcomes
 
 

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
+from strategies.families.biased import BiasStrategy
 from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, Routing, Strategy, Waived
 from strategies.framework.interface import Score
 from strategies.framework.terms import TERMS
+from strategies.registry import available
 from strategies.registry.configs import config_dict, make_config
 
 GRID = 5  # values in every knob's grid: the same tuning budget for everybody
@@ -70,6 +72,9 @@ def _check_facts(cls: type[Strategy]) -> None:
     for fact in ("name", "title"):
         if not getattr(cls, fact).strip():
             raise Broken(f"{fact}: empty; expected a name", "__init__")
+    for other in available().values():
+        if other.name != cls.name and other.title.casefold() == cls.title.casefold():
+            raise Broken(f"title: {cls.title!r} is that of {other.name}; expected one of its own", "__init__")
     if not all(isinstance(name, str) for name in cls.auxiliary):
         raise Broken(f"auxiliary: {cls.auxiliary!r}; expected names of loss terms", "__init__")
     taken = [name for name in cls.auxiliary if name in TERMS]
@@ -131,6 +136,22 @@ def routes_as_declared(lab: Lab) -> None:
                 strategy.schedule(progress)
                 for training in (True, False):
                     check_routing(route(strategy.train(training), batch), batch, strategy)
+    _rebalances(lab)
+
+
+def _rebalances(lab: Lab) -> None:
+    """A step can be taken, and leaves a bias for every expert."""
+    strategy, batch = lab.build(), lab.batch()
+    experts = experts_of(strategy)
+    if isinstance(strategy, BiasStrategy):
+        with torch.no_grad():
+            move_E: Any = strategy.step(torch.linspace(1, -1, experts))
+        if not isinstance(move_E, Tensor) or list(move_E.shape) != [experts]:
+            raise Broken(f"step: returned {_describe(move_E)}; expected [{experts}], one move per expert", "step")
+    take_step(strategy, [batch])
+    bias_E = strategy.selection_bias()
+    if bias_E is not None and list(bias_E.shape) != [experts]:
+        raise Broken(f"the bias is {_describe(bias_E)} after a step; expected [{experts}]", "rebalance")
 
 
 def check_routing(routing: Routing, batch: Batch, strategy: Strategy, poisoned: Collection[int] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from strategies.conformance.lab import Lab
 from strategies.framework.contract import Strategy
 
-Status = Literal["passed", "failed", "waived"]
+Status = Literal["passed", "failed", "waived", "unchecked"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Rule:
     number: int
     text: str  # the rule in words
     check: Callable[[Lab], None]
+    presumes: tuple[str, ...] = ("constructs", "routes")  # ids of rules without which it would say what is not so
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Outcome:
 
     rule: Rule
     status: Status
-    message: str = ""  # why it failed or was waived; empty if it passed
+    message: str = ""  # why it failed, was waived or is unchecked; empty if it passed
     where: str = ""  # file:line in the strategy's own code, if it failed
 
     def __str__(self) -> str:

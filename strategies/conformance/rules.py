@@ -20,13 +20,16 @@ RULES: list[Rule] = [
         "It declares its class facts, has every method, and is built with default parameters for each layer of E in "
         "{4, 16, 64} and k in {1, 2, 4} that it claims to support; it refuses the others with a clear error.",
         constructs,
+        presumes=(),
     ),
     Rule(
         "routes",
         2,
         "Every token is routed as declared (k distinct experts, or the rule's own number), indices are in range, "
-        "gates are finite, in training and at eval() and in every phase.",
+        "gates are finite, in training and at eval() and in every phase; a step can be taken, and a bias has an entry "
+        "per expert.",
         routes_as_declared,
+        presumes=("constructs",),
     ),
     Rule(
         "seed",
@@ -119,5 +122,6 @@ RULES: list[Rule] = [
         "It heeds what it is given: gates carry the layer's route_scale, the value of its knob arrives, and the ends "
         "of its grid make a difference.",
         heeds_its_settings,
+        presumes=("constructs", "routes", "seed"),  # it compares two instances
     ),
 ]

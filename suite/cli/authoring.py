@@ -18,7 +18,7 @@ from suite.cli.options import json_option, print_json
     "plugins",
     multiple=True,
     metavar="FILE",
-    help="A Python file with strategies; checked too if no NAME is given.",
+    help="A Python file with strategies, checked too if no NAME is given; may be given more than once.",
 )
 @click.option("--all", "everything", is_flag=True, help="Check every strategy there is.")
 @click.option(
@@ -81,7 +81,7 @@ def check(
             ],
         }
         if cls in files:
-            answer["submission"] = _whole(cls.name, files[cls])
+            answer["submission"] = _unfit(cls, files[cls])
         if simulate:
             answer["simulation"] = simulated(cls, experts, steps)
         answers.append(answer)
@@ -92,17 +92,24 @@ def check(
     sys.exit(1 if failed else 0)
 
 
-MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "waived": ("–", "yellow")}
+MARKS = {"passed": ("✓", "green"), "failed": ("✗", "red"), "waived": ("–", "yellow"), "unchecked": ("–", "yellow")}
 
 
 def show(answer: dict[str, Any], verbose: bool) -> None:
-    """One strategy in a line; a line for each rule below it if wanted, or if one is broken."""
+    """One strategy in a line; a line for each rule below it if wanted, or if one is broken.
+
+    Those that are not checked for the same reason share one.
+    """
     counts = {status: sum(rule["status"] == status for rule in answer["rules"]) for status in MARKS}
     mark, colour = MARKS["passed" if answer["passed"] else "failed"]
     said = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     click.echo(f"{click.style(mark, fg=colour)} {click.style(answer['strategy'], bold=True)}: {said}")
     first: dict[tuple[str, str | None], int] = {}  # a failure → the first rule that met it
+    unchecked: dict[str, list[str]] = {}  # why → numbers of the rules
     for rule in answer["rules"] if verbose or not answer["passed"] else ():
+        if rule["status"] == "unchecked":
+            unchecked.setdefault(rule["message"], []).append(str(rule["number"]))
+            continue
         mark, colour = MARKS[rule["status"]]
         click.echo(f"  {click.style(mark, fg=colour)} {rule['number']:2d} {rule['rule']}")
         met = first.setdefault((rule["message"], rule["where"]), rule["number"])
@@ -110,6 +117,8 @@ def show(answer: dict[str, Any], verbose: bool) -> None:
             where = f"  ({rule['where']})" if rule["where"] else ""
             same = rule["status"] == "failed" and met != rule["number"]
             click.echo(f"       {rule['status']}: {f'as in {met}' if same else rule['message'] + where}")
+    for why, numbers in unchecked.items():
+        click.echo(f"  {click.style('–', fg='yellow')} not checked, {why}: {', '.join(numbers)}")
     if answer.get("submission"):
         click.echo(f"  its results can't be handed in (docs/submissions.md): {answer['submission']}")
     for drift, result in answer.get("simulation", {}).items():
@@ -119,12 +128,16 @@ def show(answer: dict[str, Any], verbose: bool) -> None:
         )
 
 
-def _whole(name: str, file: Path) -> str | None:
-    """Why a plug-in's text cannot be read by those who check a submission, who import nothing; None if it can."""
+def _unfit(cls: Any, file: Path) -> str | None:
+    """Why a submission of a plug-in's results would be refused; None if neither its title nor its text is a reason."""
+    from results.submissions.safe import text_problem
     from strategies.registry.source_text import text_digest
 
+    problem = text_problem(cls.title)
+    if problem:
+        return f"title: {problem}"
     try:
-        text_digest(name, file.read_text(encoding="utf-8"))
+        text_digest(cls.name, file.read_text(encoding="utf-8"))  # who checks a submission reads it, and imports nothing
     except ValueError as error:
         return str(error)
     return None
@@ -162,6 +175,6 @@ def new_strategy(name: str, folder: str) -> None:
         click.echo(f"written: {file}")
     click.echo(
         f"next: equipoise check --plugin {files[0]}\n"
-        f"      equipoise run quick --plugin {files[0]} --strategies aux_loss,sign_bias,{name}\n"
+        f"      equipoise run quick --plugin {files[0]} --strategies aux_loss,sign_bias,{name} --seeds 6\n"
         f"      equipoise compare {name} sign_bias"
     )

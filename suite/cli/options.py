@@ -34,7 +34,11 @@ def selection_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--strategies --tasks --seeds --set --plugin: which part of a suite, and with what changes."""
     for option in (
         click.option(
-            "--plugin", "plugins", multiple=True, metavar="FILE", help="A Python file with strategies of your own."
+            "--plugin",
+            "plugins",
+            multiple=True,
+            metavar="FILE",
+            help="A Python file with strategies of your own; may be given more than once.",
         ),
         click.option(
             "--set",

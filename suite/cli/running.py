@@ -152,7 +152,8 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
 
 def summary_line(outcome: Any) -> str:
     parts = [f"{len(outcome.finished)} trials finished", f"{len(outcome.reused)} reused"]
-    return ", ".join(parts + ([f"{len(outcome.failed)} failed"] if outcome.failed else []))
+    rare = {"diverged": outcome.diverged, "failed": outcome.failed}
+    return ", ".join(parts + [f"{len(keys)} {word}" for word, keys in rare.items() if keys])
 
 
 def default_jobs(made: Any) -> int:

@@ -187,7 +187,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
     """Join submissions with the published boards: all are checked first, and none is joined if one is refused.
 
     \b
-      equipoise merge quick.tar.gz
+      equipoise merge main-cpu.tar.gz
       equipoise merge quick.tar.gz --into boards
 
     A board shows one kind of hardware: results from another kind get a board of their own. Rows say who submitted

@@ -78,7 +78,7 @@ def run_trial(
             status = training.run(should_stop)
             attempt |= {"ended": now(), "to_step": training.step, "ended_by": status}
             training.finish(status, [*attempts, attempt])
-            event({"event": "done", "key": folder.key, "status": status})
+            event({"event": "done", "key": folder.key, **folder.ending()})
             return status
         except BaseException as error:
             reason = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"

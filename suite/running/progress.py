@@ -18,6 +18,13 @@ def label(plan: Plan, key: str) -> str:
     return f"{trial.task} · {trial.arm} · seed {trial.seed}"
 
 
+def said(event: dict[str, Any]) -> str:
+    """What is said of a trial that resumes, waits, warns or ends."""
+    kind = event["event"]
+    word = {"done": event.get("status", "done"), "busy": "waits", "resumed": None}.get(kind, kind)
+    return ": ".join(text for text in (word, event.get("message")) if text)
+
+
 class PlainProgress:
     """A line when a trial resumes or ends."""
 
@@ -41,10 +48,8 @@ class PlainProgress:
             self.ended += 1
         if kind == "reused":
             return
-        word = {"done": event.get("status", "done"), "busy": "waits", "warning": "warning"}.get(kind, kind)
-        said = [text for text in (None if kind == "resumed" else word, event.get("message")) if text]
         elapsed = time.monotonic() - self.began
-        self.say(f"[{self.ended}/{self.total}, {elapsed:.0f} s] {label(self.plan, key)}: {': '.join(said)}")
+        self.say(f"[{self.ended}/{self.total}, {elapsed:.0f} s] {label(self.plan, key)}: {said(event)}")
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -90,7 +95,7 @@ class LiveProgress:
                 self.progress.remove_task(self.bars.pop(key))
             self.progress.advance(self.whole)
         if kind in ("failed", "warning", "busy", "resumed") or event.get("status") == "diverged":
-            self.say(f"{label(self.plan, key)}: {event.get('message') or event.get('status')}")
+            self.say(f"{label(self.plan, key)}: {said(event)}")
 
     def say(self, text: str) -> None:
         self.progress.console.print(text, highlight=False, markup=False)

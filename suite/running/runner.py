@@ -18,7 +18,6 @@ from typing import Any
 
 from suite.planning.plan import Plan, failure_line
 from suite.planning.trials import Trial
-from suite.storage.files import read_json
 from suite.storage.trial import TrialFolder
 
 STOP_PATIENCE = 60.0  # seconds for all workers together to write their checkpoints
@@ -31,6 +30,7 @@ class Outcome:
 
     reused: list[str] = field(default_factory=list)
     finished: list[str] = field(default_factory=list)
+    diverged: list[str] = field(default_factory=list)  # with a record, as those that finished
     failed: dict[str, str] = field(default_factory=dict)  # key → why
     interrupted: bool = False
 
@@ -117,8 +117,9 @@ class Runner:
                 self._recorded(key)
             else:
                 if kind == "done":
-                    self.outcome.finished.append(key)
-                self.watch(event)
+                    self._done(key, event)
+                else:
+                    self.watch(event)
             if kind in ("ready", "idle", "failed", "busy"):
                 worker.key = None
                 self._hand_out(worker, todo)
@@ -129,10 +130,14 @@ class Runner:
 
     def _recorded(self, key: str) -> None:
         """The trial has its record; said here if its worker did not, having died too soon or found another's there."""
-        if key not in self.outcome.finished:
-            status = read_json(TrialFolder(self.home / "trials" / key).record)["status"]
-            self.outcome.finished.append(key)
-            self.watch({"event": "done", "key": key, "status": status})
+        if key not in (*self.outcome.finished, *self.outcome.diverged):
+            ending = TrialFolder(self.home / "trials" / key).ending()
+            self._done(key, {"event": "done", "key": key, **ending})
+
+    def _done(self, key: str, event: dict[str, Any]) -> None:
+        ended = self.outcome.diverged if event["status"] == "diverged" else self.outcome.finished
+        ended.append(key)
+        self.watch(event)
 
     def _hand_out(self, worker: _Worker, todo: deque[Trial]) -> None:
         """Give the worker the next trial whose folder can be written; send it away where none is left."""

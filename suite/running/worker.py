@@ -36,10 +36,27 @@ def listen_for_signals() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
-def _where(error: Exception) -> str:
-    """The line of a rule, a task or the engine at which it went wrong: the innermost one that is no library's."""
+def _where(error: Exception, folder: Path) -> str:
+    """The innermost line that is no library's, and the rule's part in it: its own innermost line, or else its name."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    name, plugins = _rule_of(folder)
+    own = [frame for frame in frames if frame.filename in plugins]
+    places = [f"{Path(frame.filename).name}, line {frame.lineno}" for frame in (*frames[-1:], *own[-1:])]
+    if name and not own:
+        places.append(f"in a trial of {name}")
+    return f" ({'; '.join(dict.fromkeys(places))})" if places else ""
+
+
+def _rule_of(folder: Path) -> tuple[str, list[str]]:
+    """The name of a trial's strategy and the plug-ins' files; nothing of a definition that cannot be read."""
+    from suite.storage.files import read_json
+    from suite.storage.trial import TrialFolder
+
+    try:
+        definition = read_json(TrialFolder(folder).trial)
+        return definition["config"]["strategy"]["name"], definition.get("plugins", [])
+    except (OSError, ValueError, KeyError):
+        return "", []
 
 
 def main() -> int:
@@ -70,7 +87,8 @@ def main() -> int:
         except Busy as error:
             emit({"event": "busy", "key": folder.name, "message": str(error)})
         except Exception as error:
-            emit({"event": "failed", "key": folder.name, "message": f"{type(error).__name__}: {error}{_where(error)}"})
+            message = f"{type(error).__name__}: {error}{_where(error, folder)}"
+            emit({"event": "failed", "key": folder.name, "message": message})
         else:
             emit({"event": "idle", "key": folder.name})
         if stop_requested():

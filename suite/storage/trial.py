@@ -35,6 +35,14 @@ class TrialFolder:
         """Finished or diverged: there is a record."""
         return self.record.exists()
 
+    def ending(self) -> dict[str, str]:
+        """How a trial that is done ended: its "status", and as "message" where it diverged."""
+        record = read_json(self.record)
+        if record["status"] != "diverged":
+            return {"status": record["status"]}
+        step = record["measures"]["diverged_at_step"]
+        return {"status": "diverged", "message": f"loss, gradient or bias not finite at step {step}"}
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the trial; released by the system when the process ends, however it ends.

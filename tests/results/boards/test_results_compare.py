@@ -52,6 +52,8 @@ def test_words(suite):
     assert "n = 9" in text
     assert "BCa bootstrap" in text
     assert "MaxVio batch: 0." in text
+    assert "p adjusted over the one pair that is compared" in text
+    assert "p adjusted over the 3 pairs of a task" in to_text(compare(*suite, ["bias", "gentle", "plain"]))
 
 
 def test_too_few_seeds_are_indicative(tmp_path):

@@ -68,8 +68,84 @@ def test_an_error_inside_a_strategy_is_a_failure_that_names_its_line():
 
 def test_rules_that_presume_a_failed_one_are_not_checked():
     outcomes = check(broken.CannotBeBuilt)
-    assert [outcome.status for outcome in outcomes] == ["failed"] + ["waived"] * 15
-    assert outcomes[5].message == "not checked: presumes rule constructs"
+    assert [outcome.status for outcome in outcomes] == ["failed"] + ["unchecked"] * 15
+    assert outcomes[5].message == "presumes rule constructs"
+
+
+@pytest.mark.parametrize(
+    ("move", "said"),
+    [
+        (lambda v_E: v_E[:3], "step: returned torch.float32 [3]; expected [8], one move per expert"),
+        (lambda v_E: v_E.sum(), "step: returned torch.float32 []; expected [8], one move per expert"),
+        (lambda v_E: None, "step: returned NoneType; expected [8], one move per expert"),
+        (lambda v_E: 0.1, "step: returned float; expected [8], one move per expert"),
+    ],
+    ids=["too few", "a scalar", "nothing", "a number"],
+)
+def test_what_a_bias_rule_returns_is_told_once(move, said):
+    class Moves(broken.Sound):
+        def step(self, violation_E):
+            return move(violation_E)
+
+    outcomes = check(Moves)
+    assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 14
+    assert outcomes[1].message == said
+    assert outcomes[1].where == f"{__file__}:{Moves.step.__code__.co_firstlineno}"
+
+
+def test_a_move_of_another_precision_leaves_a_bias_of_float32():
+    class Doubles(broken.Sound):
+        def step(self, violation_E):
+            return super().step(violation_E).double()
+
+    class Replaces(broken.Sound):
+        def rebalance(self, load_E, pooled):
+            self.bias_E = self.bias_E + self.step((load_E.mean() - load_E) / load_E.mean()).double()
+
+    assert failures(check(Doubles, rules=["routes", "bias-moves", "resume", "float32"])) == []
+    assert "bias_E is torch.float64; expected float32" in failures(check(Replaces, rules=["float32"]))[0]
+
+
+def test_a_bias_that_loses_its_shape_and_ids_out_of_range_are_told_once():
+    class Grows(broken.Sound):
+        def rebalance(self, load_E, pooled):
+            self.bias_E = torch.zeros(3)
+
+    class Beyond(broken.SoundTopK):
+        def route(self, hidden_TD, tokens_T, context):
+            routing = super().route(hidden_TD, tokens_T, context)
+            routing.expert_A = routing.expert_A + 1
+            return routing
+
+    for cls, said in (
+        (Grows, "the bias is torch.float32 [3] after a step; expected [8]"),
+        (Beyond, "expert_A: index 8 is out of range; expected 0 … 7"),
+    ):
+        outcomes = check(cls)
+        assert outcomes[1].message == said
+        assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 14
+
+
+@pytest.mark.parametrize("title", ["SMEBU", "smebu"])
+def test_a_title_is_a_strategys_own(title):
+    class Borrows(broken.Sound):
+        pass
+
+    Borrows.title = title
+    assert "title: " in failures(check(Borrows, rules=["constructs"]))[0]
+    assert f"{title!r} is that of smebu; expected one of its own" in failures(check(Borrows, rules=["constructs"]))[0]
+
+
+def test_a_rule_that_draws_at_random_is_not_said_to_ignore_its_settings():
+    class Draws(broken.SoundTopK):
+        def route(self, hidden_TD, tokens_T, context):
+            noisy_TD = hidden_TD + torch.randn(hidden_TD.shape)
+            return super().route(noisy_TD, tokens_T, context)
+
+    outcomes = {outcome.rule.id: outcome for outcome in check(Draws, rules=["seed", "settings"])}
+    assert "draws from torch's global random stream" in outcomes["seed"].message
+    assert outcomes["settings"].status == "unchecked"
+    assert outcomes["settings"].message == "presumes rule seed"
 
 
 def test_waived_rules_say_why():

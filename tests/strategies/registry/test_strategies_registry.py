@@ -429,6 +429,7 @@ def test_a_new_strategy_is_short_and_passes_its_own_test(own, tmp_path):
     rule, test = own.write_strategy("my_first_rule", tmp_path / "mine", own.available())
     code = [line for line in rule.read_text().splitlines() if line.strip()]
     assert len(code) <= 30
+    assert "Once you change it, work these out anew." in test.read_text()
     written = runpy.run_path(str(test))
     written["test_step_against_numbers_worked_by_hand"]()
     outcomes = check(written["MyFirstRule"])

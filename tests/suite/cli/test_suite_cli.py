@@ -161,10 +161,34 @@ def test_check_is_a_line_for_each_strategy_and_the_rules_where_one_is_broken(tmp
     assert "waived: has no selection bias" in call("check", "none", "--verbose").stdout
 
 
+def test_check_has_one_line_for_rules_that_presume_a_broken_one(monkeypatch):
+    from strategies import conformance
+    from strategies.conformance import RULES, Outcome
+
+    later = [Outcome(rule, "unchecked", "presumes rule constructs") for rule in RULES[1:]]
+    monkeypatch.setattr(conformance, "check", lambda cls: [Outcome(RULES[0], "failed", "no"), *later])
+    assert call("check", "none", code=1).stdout.splitlines() == [
+        "✗ none: 1 failed, 15 unchecked",
+        f"  ✗  1 {RULES[0].text}",
+        "       failed: no",
+        "  – not checked, presumes rule constructs: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16",
+    ]
+
+
+def test_a_new_strategy_is_told_the_way_to_a_verdict(tmp_path):
+    said = call("new", "strategy", "half_life", "--folder", tmp_path).stdout
+    assert "--strategies aux_loss,sign_bias,half_life --seeds 6\n" in said
+
+
 @pytest.mark.parametrize(
-    ("first", "said"), [("", None), ("import yaml\n", "line 1: imports yaml; expected the standard library")]
+    ("first", "title", "said"),
+    [
+        ("", "Own rule", None),
+        ("import yaml\n", "Own rule", "line 1: imports yaml; expected the standard library"),
+        ("", "<b>x</b> | [y](http://z)", "title: '<b>x</b> | [y](http://z)': holds markup or a link (<)"),
+    ],
 )
-def test_check_says_of_a_plugin_whether_its_results_can_be_handed_in(first, said, tmp_path, monkeypatch):
+def test_check_says_of_a_plugin_whether_its_results_can_be_handed_in(first, title, said, tmp_path, monkeypatch):
     from strategies import conformance
     from strategies.registry import lookup
 
@@ -173,7 +197,7 @@ def test_check_says_of_a_plugin_whether_its_results_can_be_handed_in(first, said
     rule = tmp_path / "own_rule.py"
     rule.write_text(
         f"{first}from strategies import BiasStrategy\n\n\nclass OwnRule(BiasStrategy):\n"
-        '    """b moves."""\n\n    name = title = "own_rule"\n\n'
+        f'    """b moves."""\n\n    name = "own_rule"\n    title = "{title}"\n\n'
         "    def step(self, violation_E):\n        return violation_E\n"
     )
     lines = call("check", "--plugin", rule).stdout.splitlines()

@@ -20,24 +20,35 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+def save(rule, folder):
+    """Save a rule that is shown under its name, which is returned."""
+    assert len([line for line in rule.splitlines() if line.strip()]) <= 30
+    name = re.search(r'name = "(\w+)"', rule)[1]
+    (folder / f"{name}.py").write_text(rule)
+    return name
+
+
 def test_the_tutorial_works_as_written(tiny_suite, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    (rule,) = blocks("python")
-    assert len([line for line in rule.splitlines() if line.strip()]) <= 30
-    (tmp_path / "half_life.py").write_text(rule)
+    saved = [save(rule, tmp_path) for rule in blocks("python")]
+    assert saved == ["half_life", "controller", "spread"]
     Path("quick.yaml").write_text(yaml.safe_dump(tiny_suite))  # the same commands on a suite of seconds
     commands = [
         line for block in blocks("sh") for line in block.splitlines() if "tune" not in line and "tuned" not in line
     ]
-    assert len(commands) == 3
+    assert len(commands) == 5
+    output = ""
     for line in commands:
         words = shlex.split(line.replace("--seeds 6", "--seeds 2"))[1:]
         words = ["quick.yaml" if word == "quick" else word for word in words]
         result = CliRunner().invoke(main, [*words, *(["--tracking", "none"] if words[0] == "run" else [])])
         assert result.exit_code == 0, (line, result.output, result.stderr)
-    assert "indicative" in result.output
-    assert "half_life against sign_bias" in result.output
+        output += result.output
+    assert "half_life against sign_bias: indicative" in output
+    assert "controller: 1" in output  # passed as many rules as apply
+    assert "spread: 1" in output
+    assert output.count("trials finished") == 2
 
 
 @pytest.mark.slow

@@ -54,6 +54,25 @@ def test_a_trial_killed_before_its_first_checkpoint_says_that_it_begins_again(ma
     assert "seed 0: begins again: it had written no checkpoint" in capsys.readouterr().err
 
 
+def test_a_trial_that_diverges_says_when(tiny_suite, home, capsys):
+    from rich.console import Console
+
+    tiny_suite["tasks"][0]["set"] |= {"rung.learning_rate": 1e30, "rung.grad_clip": 1e30}
+    made = plan.make_plan(config.parse(tiny_suite | {"seeds": 1, "strategies": ["aux_loss"]}, "test"))
+    tasks.prepare(made.trials[0].cell.task, home / "cache", lambda _: None)
+    folder = made.write_trial(home, made.trials[0])
+    told = []
+    run_trial(folder.path, home / "cache", told.append)
+    step = json.loads(folder.record.read_text())["measures"]["diverged_at_step"]
+    said = f"zipf-nano · aux_loss · seed 0: diverged: loss, gradient or bias not finite at step {step}"
+    PlainProgress(made).watch(told[-1])
+    assert said in capsys.readouterr().err
+    console = Console(record=True, width=120)
+    with LiveProgress(made, console) as display:
+        display.watch(told[-1])
+    assert said in console.export_text()
+
+
 def test_a_terminal_is_told_too(made):
     from rich.console import Console
 

@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from strategies import registry
+from suite.cli.running import summary_line
 from suite.planning import config, plan
 from suite.running.runner import Runner
 
@@ -114,14 +115,15 @@ def test_a_record_that_another_process_has_made_is_as_good(made, home, stand_in)
     stand_in(
         """\
         while folder.name:
-            (folder / "record.json").write_text('{"status": "diverged"}')
+            (folder / "record.json").write_text('{"status": "diverged", "measures": {"diverged_at_step": 3}}')
             print('{"event": "idle", "key": "%s"}' % folder.name, flush=True)
             folder = pathlib.Path(sys.stdin.readline().strip())
         """
     )
     outcome, told = run(made, home)
-    assert outcome.finished == [trial.key for trial in made.trials]
+    assert (outcome.finished, outcome.diverged) == ([], [trial.key for trial in made.trials])
     assert [event["status"] for event in told if event["event"] == "done"] == ["diverged"] * 3
+    assert summary_line(outcome) == "0 trials finished, 0 reused, 3 diverged"
 
 
 def test_a_worker_that_dies_while_it_speaks_is_a_dead_worker(made, home, stand_in):

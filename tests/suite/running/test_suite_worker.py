@@ -7,7 +7,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
+import tasks
+from strategies import registry
 from suite.planning import config, plan
+from suite.running import worker
+from suite.running.attempt import run_trial
 
 LISTENER = """
 import time
@@ -33,6 +39,49 @@ def test_signals_that_interrupt_each_other_do_not_hang_the_worker():
         finally:
             process.kill()
             process.stdout.close()
+
+
+RULE = """
+from strategies import BiasStrategy
+
+
+class Mine(BiasStrategy):
+    name = "mine"
+    title = "Mine"
+
+    def step(self, violation_E):
+        return STEP
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "said"),
+    [
+        ("violation_E[:3]", "in a trial of mine)"),  # the family's line, at which nothing of the rule's is left to see
+        ("violation_E.nothing()", " (mine.py, line 10)"),
+        ("self.router(violation_E)", "; mine.py, line 10)"),
+    ],
+    ids=["what it returned", "its own line", "what it called"],
+)
+def test_a_failure_names_the_rule(step, said, tiny_suite, home, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(RULE.replace("STEP", step))
+    registry.load_plugin(file)
+    suite = config.parse(tiny_suite | {"seeds": 1, "strategies": ["mine"], "baseline": "mine"}, "test")
+    made = plan.make_plan(suite, plugins={"mine": str(file)})
+    tasks.prepare(made.trials[0].cell.task, home / "cache", lambda _: None)
+    folder = made.write_trial(home, made.trials[0])
+    with pytest.raises((RuntimeError, AttributeError)) as failure:
+        run_trial(folder.path, home / "cache")
+    place = worker._where(failure.value, folder.path)
+    assert place.endswith(said)
+
+
+def test_a_failure_without_a_definition_still_has_its_line(home):
+    with pytest.raises(ZeroDivisionError) as failure:
+        1 / 0  # noqa: B018
+    line = failure.tb.tb_lineno
+    assert worker._where(failure.value, home / "trials" / "none") == f" (test_suite_worker.py, line {line})"
 
 
 def test_a_worker_nobody_listens_to_writes_its_checkpoint_and_goes(tiny_suite, home):
