@@ -124,7 +124,7 @@ def selected(
         arms = listed + [name for name in sources if name not in used]
     joining = [name for name in dict.fromkeys(arms) if name not in listed and name in registry.available()]
     more = [config.ArmEntry(strategy=name) for name in joining]  # so that --set can reach them
-    suite = suite.model_copy(update={"strategies": [*suite.strategies, *more]})
+    suite = suite.model_copy(update={"strategies": [*suite.strategies, *more], "joined": [arm.name for arm in more]})
     suite, task_settings = config.apply_overrides(suite, changes)
     return suite, task_settings, arms or listed, flat(only_tasks), sources
 

@@ -29,7 +29,7 @@ SWEEP_SEEDS = 300_000
 MOST_SEEDS = AA_SEEDS  # of which none is the A/A arm's
 MOST_THREADS = 1_024
 LARGEST_NUMBER = 10**300
-INTERNAL = ("digest", "changed", "first_seed")  # of a suite, which no file states
+INTERNAL = ("digest", "changed", "first_seed", "joined")  # of a suite, which no file states
 UNSETTABLE = ("suite", "tasks", "strategies", *INTERNAL)  # by `--set`
 
 
@@ -168,6 +168,7 @@ class Suite(Strict):
     threads: int = 1  # of one trial on a CPU: fixed, because it can change the last bits
     digest: str = ""  # of the file, filled in by `load`
     changed: dict[str, Any] = Field(default_factory=dict)  # by `--set` since then, which the board says
+    joined: list[str] = Field(default_factory=list)  # arms that the command line added: nothing that the suite asks for
     first_seed: int = 0  # seeds are counted from here: tuning and sweeps have some that no board reports
 
     @field_validator("suite")
@@ -252,7 +253,8 @@ class Suite(Strict):
     @property
     def asks(self) -> dict[str, Any]:
         """All that it asks for, as manifests carry it: a part of it says so on its board."""
-        names = {"tasks": [entry.task for entry in self.tasks], "arms": [arm.name for arm in self.strategies]}
+        arms = [arm.name for arm in self.strategies if arm.name not in self.joined]
+        names = {"tasks": [entry.task for entry in self.tasks], "arms": arms}
         return {**names, "seeds": len(self.seed_list)}
 
 

@@ -17,7 +17,10 @@ def resolve(home: str | None, write: bool = True) -> Path:
     path = Path(home or os.environ.get("EQUIPOISE_HOME") or "equipoise-home").expanduser().absolute()
     if not write:
         if not path.is_dir():
-            raise UsageError(f"--home {path}: is not there; expected a home that something was run in")
+            raise UsageError(
+                f"--home {path}: is not there; expected a folder that `equipoise run` or `submit` made, by --home or "
+                f"EQUIPOISE_HOME"
+            )
         return path
     try:
         for name in ("cache", "trials", "suites", "reports"):

@@ -419,6 +419,12 @@ def test_seeds_that_were_not_run_are_not_packed_as_fewer(boards, seeds, reason):
     assert reason in call("pack", "tiny.yaml", "--by", "Ada", "--seeds", seeds, code=2)
 
 
+def test_a_plug_in_that_ran_beside_it_is_nothing_a_suite_asks_for(boards):
+    Path("strange.py").write_text(RULE)
+    call("run", "tiny.yaml", "--plugin", "strange.py", "--tracking", "none")
+    assert "tiny.tar.gz: in order" in call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "none")
+
+
 def test_a_rule_run_before_its_baseline_is_reported_once_both_are_there(boards):
     from strategies.registry import lookup
 
@@ -457,7 +463,7 @@ def test_a_tampered_archive_is_neither_in_order_nor_merged(boards):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["pack", "quick", "--by", "Ada"], "has not been run under"),
+        (["pack", "quick", "--by", "Ada"], "home: is not there; expected a folder that `equipoise run` or"),
         (["pack", "tiny.yaml"], "Missing option '--by'"),
         (["verify", "nowhere.tar.gz"], "nowhere.tar.gz: there is no such archive"),
         (["merge", "tiny.yaml", "--date", "soon"], "--date: 'soon'; expected a day such as 2026-01-31"),
