@@ -81,6 +81,7 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
     call("claims", "--publish", boards, "--home", home)
     assert {place.name for place in (boards / "claims" / "trials").iterdir()} == kept
     before = (boards / "claims.json").read_bytes()
+    (tmp_path / "empty").mkdir()
     lost = CliRunner().invoke(main, ["claims", "--publish", str(boards), "--home", str(tmp_path / "empty")])
     assert "has a verdict on a-level, b-two, this home has not" in str(lost.exception) + lost.output
     one = CliRunner().invoke(main, ["claims", "a-level", "--publish", str(boards), "--home", str(home)])
