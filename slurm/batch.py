@@ -27,7 +27,11 @@ cd {logs} || exit "$code"
 died=$job.died.${{SLURM_RESTART_COUNT:-0}}
 leaves=$job.leaves.${{SLURM_RESTART_COUNT:-0}}
 if ls | grep -xF "$leaves" >/dev/null; then
-  scontrol requeue "$job" && scontrol update "JobId=$job" "ExcNodeList=$(cat "$leaves")"
+  trap '' TERM
+  for wait in 5 20 60 0; do
+    scontrol requeue "$job" && scontrol update "JobId=$job" "ExcNodeList=$(cat "$leaves")" && break
+    sleep "$wait"
+  done
   exit "$code"
 fi
 if [ "$code" -gt 128 ] && [ "$code" -lt 192 ] && ! compgen -G "${{job}}_*_result.pkl" >/dev/null; then

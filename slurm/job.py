@@ -172,22 +172,28 @@ class PackedTrials:
         if not (folder / "failure.json").exists():  # the trial itself knows better
             report_death(folder, error, message)
         self._note_first_steps()
-        if self._begun.pop(index, None) is not None and _of_one_task():
-            said = read_json(folder / "failure.json")
-            nodes.note(Path(self.logs), _node(), self.keys[index], f"{said.get('error')}: {said.get('message')}")
+        said = read_json(folder / "failure.json")
+        if self._begun.pop(index, None) is not None and _of_one_task() and not said.get("step"):
+            what = f"{said.get('error')}: {said.get('message')}"
+            nodes.note(Path(self.logs), _node(), _submission(), self.keys[index], what)
 
     def _note_first_steps(self) -> None:
         """Write down, once each, which trials have made a step on this node."""
         for index, begun in list(self._begun.items()) if _of_one_task() else ():
-            if _step(Path(self.folders[index])) > begun or finished(Path(self.folders[index])):
+            folder = Path(self.folders[index])
+            step = _step(folder)
+            if step > begun or finished(folder):
                 del self._begun[index]
-                nodes.note(Path(self.logs), _node(), self.keys[index])
+                nodes.note(Path(self.logs), _node(), _submission(), self.keys[index])
+            else:
+                self._begun[index] = min(begun, step)  # one that resumes says first where it does
 
     def _leave_a_broken_node(self) -> None:
         """Have the batch script requeue the job for another node, where this one fails whatever it is given."""
         logs, own = Path(self.logs), _node()
-        if not _of_one_task() or not _job_id() or own not in (out := nodes.broken(logs)):
+        if not _of_one_task() or not _job_id() or own not in (out := nodes.broken(logs, _submission())):
             return
+        marker = logs / f"{_job_id()}.leaves.{_restarts()}"  # the batch script looks for it
         if len(list(logs.glob(f"{_job_id()}.leaves.*"))) >= _MOVES:
             return
         print(f"{now()} leaving {own}, which fails what it is given: {out[own]}", file=sys.stderr)
@@ -196,7 +202,7 @@ class PackedTrials:
         except ClusterError:
             before = ""
         listed = ",".join(filter(None, [before.replace("(null)", ""), *out]))
-        (logs / f"{_job_id()}.leaves.{_restarts()}").write_text(f"{listed}\n", encoding="utf-8")
+        marker.write_text(f"{listed}\n", encoding="utf-8")
         sys.exit(INTERRUPTED)
 
     def _pass_on(self) -> None:

@@ -68,10 +68,10 @@ def build(
         judged = _judge(manifest, records, summaries, here, task["name"], about)
         planned = [arm for arm in ranked if records.cell(arm["arm"], task["name"])]
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in planned])
-    shared, together, made_on = at_once(records), crowded(records), _processors(records)
+    shared, together, processors = at_once(records), crowded(records), _processors(records)
     for entry in rows:  # what a step took then is no property of the arm
         own = together & set(entry["trial_keys"])
-        entry |= {"tokens_per_second": None} if own or len(made_on) > 1 else {}
+        entry |= {"tokens_per_second": None} if own or len(processors) > 1 else {}
         if own or together & {outcome.trial_key for outcome in records.cell(reference(manifest), entry["task"])}:
             entry |= {"overhead": None, "overhead_range": None}
     return {
@@ -90,11 +90,12 @@ def build(
         "n_arms": len(compared),
         **costs(records),
         "at_once": shared,
+        **({"processors": dict(sorted(processors.items()))} if len(processors) > 1 else {}),
         "tasks": [about.described(task) | _not_run(ranked, records, task["name"]) for task in described],
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
-        "warnings": _warnings(manifest, records, rows, about, shared),
+        "warnings": _warnings(manifest, records, rows, about, shared) + _mixed(processors),
         "generated": generated,
     }
 
@@ -251,14 +252,18 @@ def _unlike(records: Records) -> list[str]:
         unlike = [task for task, values in found.items() if len(values) > 1]
         if unlike:
             said.append(f"Trials of {', '.join(unlike)} rest on {words}: differences are not of the strategies alone.")
-    count = _processors(records)
-    if len(count) > 1:
-        shown = ", ".join(f"{name}: {trials}" for name, trials in sorted(count.items()))
-        said.append(
-            f"Trials by processor: {shown}. A pair that mixes them differs by their rounding too; speeds are left out, "
-            f"and overheads are of pairs on one processor."
-        )
     return said
+
+
+def _mixed(processors: Mapping[str, int]) -> list[str]:
+    """What is said of a board whose trials are of several processors."""
+    if len(processors) < 2:
+        return []
+    shown = ", ".join(f"{name}: {trials}" for name, trials in sorted(processors.items()))
+    return [
+        f"Trials by processor: {shown}. A pair that mixes them differs by their rounding too; speeds are left out, and "
+        f"overheads are of pairs whose records name the same one, or none."
+    ]
 
 
 def _processors(records: Records) -> Counter[str]:

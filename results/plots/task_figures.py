@@ -78,8 +78,8 @@ def _losses(board: Row, manifest: Row, rows: Sequence[Row], evidence: Evidence, 
                                  x_unit="tokens", settled=0.3, **nats)  # fmt: skip
     yield Entry("loss-tokens", "Loss against tokens", f"Held-out loss. {band} The first fall runs off the top.", alt,
                 lambda: curves.loss_against_tokens(table, styles, base), chart, "loss", "loss")  # fmt: skip
-    if board.get("at_once", 0) > 1:
-        return  # a second of a trial that shared its device is not another's
+    if board.get("at_once", 0) > 1 or board.get("processors"):
+        return  # a second of a trial that shared its device, or of another processor, is not another's
     caption = f"The same against training time on {board['hardware']}. {band}"
     chart = charts.over_training(table, styles, "seconds", "val_loss", labels=("training time (s)", curves.LOSS),
                                  x_unit="s", settled=0.3, **nats)  # fmt: skip

@@ -147,12 +147,13 @@ def submit(
     folder = resolve_home(home)
     submissions: list[Any] = []
     boards: list[str] = []
-    choice = {key: selection[key] for key in selection if key != "seeds"}
-    for pattern in unmatched(profile, [selected(name, **choice, home=folder)[0] for name in expand(suite)]):
-        click.echo(f"profile {profile.name}: {pattern} matches nothing of {suite}", err=True)
+    plans = []
     for name in expand(suite):
         device = (f"device={device_of(profile, name, selection, folder)}",)
-        made = planned(name, home=folder, **selection | {"settings": selection["settings"] + device})
+        plans.append(planned(name, home=folder, **selection | {"settings": selection["settings"] + device}))
+    for pattern in unmatched(profile, [made.suite for made in plans]):
+        click.echo(f"profile {profile.name}: {pattern} matches nothing of {suite}", err=True)
+    for made in plans:
         jobs, told = jobs_of(folder, made.manifest), payload(folder, made.manifest)
         call = partial(hand_over, jobs, ENTRY, told, profile, logs_of(folder), owner=made.manifest["suite"])
         if dry_run:
@@ -160,8 +161,7 @@ def submit(
             continue
         for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
             tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
-        with undone_if_refused(folder, made):
-            made.write_manifest(folder, lambda text: click.echo(text, err=True))
+        with manifest_unless_refused(folder, made):
             for trial in {trial.key: trial for trial in made.trials}.values():
                 made.write_trial(folder, trial)
             sent = call()
@@ -171,19 +171,24 @@ def submit(
 
 
 @contextmanager
-def undone_if_refused(home: Path, made: Any) -> Iterator[None]:
-    """The suite's manifest as it was before, where the cluster took nothing: its board stays what it is."""
+def manifest_unless_refused(home: Path, made: Any) -> Iterator[None]:
+    """Write the suite's manifest; where the cluster then takes nothing, put back what was there: its board stays."""
     from slurm import logs_of
     from slurm.ledger import Ledger
 
-    path, owner = made.manifest_path(home), made.manifest["suite"]
+    def taken() -> set[str]:
+        return {place.array.token for place in Ledger(logs_of(home)).all_places(made.manifest["suite"])}
+
+    path, there = made.manifest_path(home), taken()
     before = path.read_bytes() if path.exists() else None
-    taken = len(Ledger(logs_of(home)).all_places(owner))
+    made.write_manifest(home, lambda text: click.echo(text, err=True))
+    written = path.read_bytes()
     try:
         yield
     except ValueError:
-        if before is not None and len(Ledger(logs_of(home)).all_places(owner)) == taken:
-            write_atomically(path, before)
+        with made.alone_with_manifest(home):
+            if taken() <= there and path.read_bytes() == written:  # no other submission has joined it since
+                path.unlink() if before is None else write_atomically(path, before)
         raise
 
 

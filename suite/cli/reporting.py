@@ -42,7 +42,7 @@ def manifest_of(home: Path, suite: str) -> dict[str, Any]:
         have = f"; there are {', '.join(there)}" if there else ""
         raise ValueError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}{have}. "
-            f"Start it with {library.how_to_run(asked)}; on a cluster, `submit` in the place of `run`"
+            f"Start it with {library.how_to_run(asked, ran=False)}; on a cluster, `submit` in the place of `run`"
         )
     manifest = records.load_manifest(path)
     if asked != suite and library.load(asked).digest != manifest.get("protocol_digest"):

@@ -84,18 +84,19 @@ def boards(suite: str) -> list[str]:
     return [suite, *(f"{suite}-{track}" for track in CHOSEN), f"{suite}{TUNING}"]
 
 
-def how_to_run(board: str, more: str = "") -> str:
+def how_to_run(board: str, more: str = "", ran: bool = True) -> str:
     """The commands that make a board's trials, as errors advise them: on a track that tuning chooses, tuning first.
 
     Args:
         board: its name, or a suite as verbs take it. One that does not come with Equipoise is taken to be in a file.
         more: options of `run`.
+        ran: whether it was run before. One that was not is advised as it was typed, mistyped perhaps.
     """
     ending = next((ending for ending in (*(f"-{track}" for track in CHOSEN), TUNING) if board.endswith(ending)), "")
     name = board.removesuffix(ending)
     claim = name.removeprefix(f"{EVERY_CLAIM}-")
     known = name in names() or name.startswith((CLAIM, TUNE)) or name.endswith((".yaml", ".yml"))
-    suite = f"{CLAIM}{claim}" if claim != name else name if known else f"{name}.yaml"
+    suite = f"{CLAIM}{claim}" if claim != name else name if known or not ran else f"{name}.yaml"
     if not ending:
         return f"`equipoise run {suite}{more}`"
     then = "" if ending == TUNING else f", then `equipoise run {suite} --set track={ending[1:]}{more}`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import log
@@ -41,6 +42,12 @@ class Plan:
     def manifest_path(self, home: Path) -> Path:
         return home / "suites" / f"{board_name(self.suite)}.json"
 
+    def alone_with_manifest(self, home: Path) -> AbstractContextManager[None]:
+        """Hold the manifest against other writers: two parts of a suite may be submitted at the same time."""
+        path = self.manifest_path(home)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return alone(path.with_name(f".{path.name}.lock"))
+
     def write_manifest(self, home: Path, say: Callable[[str], None] = lambda _: None) -> Path:
         """Write the suite's manifest; a part of a suite joins what was run of it before, under the same conditions.
 
@@ -48,8 +55,7 @@ class Plan:
             say: told of trials that the manifest had and no longer has.
         """
         path = self.manifest_path(home)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with alone(path.with_name(f".{path.name}.lock")):  # two parts may be submitted at the same time
+        with self.alone_with_manifest(home):
             manifest = self.manifest
             if path.exists():
                 before = read_json(path)

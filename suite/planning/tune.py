@@ -44,6 +44,7 @@ def tuning_suite(suite: Suite) -> Suite:
         "suite": f"{suite.suite}-tuning",
         "title": f"Tuning of {suite.suite}: one knob per strategy, {suite.tune_seeds} seeds of its own",
         "strategies": [entry for grid in grids.values() for entry in grid],
+        "joined": [entry["arm"] for arm in suite.joined for entry in grids.get(arm, ())],
         "seeds": suite.tune_seeds,
         "first_seed": TUNE_SEEDS,
         "baseline": first[0]["arm"],

@@ -81,7 +81,7 @@ def read_manifest(home: Path, suite: str) -> dict[str, Any]:
         there = sorted(file.stem for file in (home / "suites").glob("*.json"))
         raise UsageError(
             f"suite: {suite!r} has not been run under {home}{nearest(suite, there)}; start it with "
-            f"{library.how_to_run(suite)}"
+            f"{library.how_to_run(suite, ran=False)}"
         )
     return read_json(path)
 

@@ -19,7 +19,7 @@ from suite.training.memory import keep_freed_memory, start_counting_memory
 from suite.training.model import Transformer
 from tasks import Task
 
-AGAIN = "run or submit its suite again, with --plugin if it is of one"
+AGAIN = "run or submit its suite again"
 
 
 @dataclass
@@ -61,7 +61,10 @@ def open_trial(folder: TrialFolder, cache: Path, ranks: int) -> Opened:
         strategy_registry.load_plugin(Path(plugin))
     cls = strategy_registry.get(config["strategy"]["name"])
     if strategy_registry.source_digest(cls) != config["strategy"]["source"]:
-        raise ValueError(f"strategy {cls.name}: its code has changed since this trial was planned; {AGAIN}")
+        raise ValueError(
+            f"strategy {cls.name}: its code has changed since this trial was planned; {AGAIN}, with --plugin if it is "
+            f"of one"
+        )
     task = Task.model_validate(definition["task"])
     micro = task.rung.batch_sequences // task.rung.micro_batches
     if micro % ranks:

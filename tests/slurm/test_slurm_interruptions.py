@@ -157,7 +157,7 @@ def test_the_timeout_signal_requeues_until_there_were_too_many(stories):
     assert [one["restarts"] for one in attempts(story.trials[0])] == [0, 1]
     assert attempts(story.trials[0])[1]["from"] >= 3
     assert "timed-out too many times" in (story.logs / f"{seen.job_id}_0_log.out").read_text()
-    assert seen.why.startswith("FAILED, exit code 1")
+    assert seen.why == "reached its time limit max_requeues times; raise time or max_requeues, then resubmit"
 
 
 def test_a_job_killed_without_a_word_is_requeued_by_its_batch_script_and_no_other(stories):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("path_of_jobs")
 
 def noted(tmp_path, *entries):
     for node, key, error in entries:
-        nodes.note(tmp_path, node, key, error)
+        nodes.note(tmp_path, node, "7", key, error)
     return nodes.broken(tmp_path)
 
 
@@ -40,6 +40,26 @@ def test_an_error_that_is_also_seen_where_trials_run_is_the_trials(tmp_path):
 def test_two_broken_nodes_do_not_excuse_each_other(tmp_path):
     seen = [(node, key, CUDA.replace("999", key)) for node, key in (("n1", "1"), ("n1", "2"), ("n3", "3"), ("n3", "4"))]
     assert list(noted(tmp_path, ("n2", "c", None), *seen)) == ["n1", "n3"]
+
+
+def test_each_submission_is_judged_by_itself(tmp_path):
+    """Trials that run on the nodes of another, CPUs perhaps, say nothing of these; submitting again begins anew."""
+    assert list(noted(tmp_path, ("n2", "c", None), ("n1", "a", CUDA), ("n1", "b", CUDA))) == ["n1"]
+    for key in ("d", "e"):
+        nodes.note(tmp_path, "n3", "8", key, CUDA)
+    assert list(nodes.broken(tmp_path)) == ["n1"]
+    assert nodes.broken(tmp_path, "8") == {}
+
+
+def test_a_trial_that_fails_in_its_middle_says_nothing_of_its_node(tmp_path, on_a_node):
+    """Also where it resumes from a checkpoint before the step that its status tells of."""
+    trial = tmp_path / "trials" / "a"
+    trial.mkdir(parents=True)
+    (trial / "status.json").write_text('{"step": 30}')
+    (trial / "checkpoint.json").write_text('{"step": 20, "value": "x"}')
+    with pytest.raises(TrialsFailedError):
+        pack(tmp_path, "a", steps=40, restarts=0, mischief={"a": "fail at 25"})()
+    assert not (tmp_path / "nodes").exists()
 
 
 def test_what_was_seen_yesterday_and_lines_cut_short_do_not_count(tmp_path, monkeypatch):

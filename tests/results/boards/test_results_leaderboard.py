@@ -397,5 +397,7 @@ def test_processors_of_one_name_are_counted_where_they_mix(tmp_path):
     mixed = build(manifest, collect(manifest, trials))
     others = len(manifest["trials"]) - 3
     assert any(f"Maker family 1 model 2: 3, not recorded: {others}." in line for line in mixed["warnings"])
+    assert mixed["processors"] == {"Maker family 1 model 2": 3, "not recorded": others}
+    assert "processors" not in board
     assert any(row["tokens_per_second"] for row in board["rows"])
     assert not any(row["tokens_per_second"] for row in mixed["rows"])

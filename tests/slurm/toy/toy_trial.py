@@ -45,6 +45,9 @@ def run(key, folder, payload):
         return
     for step in range(start, payload["steps"]):
         _status(folder, step, payload["steps"])
+        if mischief == f"fail at {step}":
+            (folder / "failure.json").write_text(json.dumps({"error": "E", "message": "m", "step": step}))
+            raise ZeroDivisionError("late")
         if mischief == "die" or (mischief == "die once" and start == 0 and step == 3):
             if mischief == "die once":
                 _checkpoint(folder, step, value)
