@@ -16,19 +16,23 @@ from typing import Any
 PACKAGES = ("torch", "numpy", "scipy", "tokenizers", "megablocks", "triton")
 
 
-@cache
-def cpu_name() -> str:
-    """The processor's model name, shortened."""
+def _told(*keys: str) -> list[str] | None:
+    """What Linux says of the processor under these keys; None where it does not say all of them."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
+        return None
+    found = [re.search(rf"^{key}\s*:\s*(.+)", text, re.MULTILINE) for key in keys]
+    return None if None in found else [match.group(1).strip() for match in found if match]
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's model name, shortened."""
+    told = _told("model name")
+    if told is None:
         return platform.processor() or platform.machine()
-    found = re.search(r"model name\s*:\s*(.+)", text)
-    return (
-        re.sub(r"\s+", " ", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", found.group(1))).strip()
-        if found
-        else platform.machine()
-    )
+    return re.sub(r"\s+", " ", re.sub(r"\(R\)|\(TM\)|CPU|@.*", "", told[0])).strip()
 
 
 @cache
@@ -37,15 +41,8 @@ def generation() -> str | None:
 
     A cloud's machines call several generations by one name, and kernels chosen for each end on other last bits.
     """
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    found = [re.search(rf"^{key}\s*:\s*(\S+)", text, re.MULTILINE) for key in ("vendor_id", "cpu family", "model")]
-    if None in found:
-        return None
-    maker, family, model = (match.group(1) for match in found if match)
-    return f"{maker} family {family} model {model}"
+    told = _told("vendor_id", "cpu family", "model")
+    return None if told is None else "{} family {} model {}".format(*told)
 
 
 @cache

@@ -13,7 +13,7 @@ def test_the_label_of_a_machine_is_the_same_for_every_share_of_it(monkeypatch):
     assert facts["cores"] == 8
 
 
-def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
+def test_processors_of_one_name_are_told_apart(monkeypatch):
     told = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
     kept = Path.read_text
     monkeypatch.setattr(
@@ -21,6 +21,8 @@ def test_processors_of_one_name_are_told_apart(monkeypatch, tmp_path):
     )
     assert provenance.generation.__wrapped__() == "AuthenticAMD family 25 model 17"
     monkeypatch.setattr(provenance, "generation", provenance.generation.__wrapped__)
+    monkeypatch.setattr(provenance, "cpu_name", provenance.cpu_name.__wrapped__)
+    assert provenance.cpu_name() == "AMD EPYC"
     assert provenance.hardware.__wrapped__("cpu")["processor"] == "AuthenticAMD family 25 model 17"
     told = "processor : 0\nBogoMIPS : 100.00\n"  # as other architectures have it
     assert "processor" not in provenance.hardware.__wrapped__("cpu")
