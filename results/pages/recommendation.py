@@ -1,7 +1,8 @@
-"""The recommendation where it is read: on the index, in the boards' README, and in the project's, with one figure."""
+"""The recommendation where it is read: on the index, in the boards' README, and in the project's, with its figures."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,12 @@ from urllib.parse import quote
 from markupsafe import Markup, escape
 
 from results.plots.picture import Picture
-from results.recommend import evidence, glance, wording
+from results.recommend import evidence, figure, foretelling, glance, wording
 from results.recommend.advise import advice
 from results.recommend.block import renew
-from results.recommend.figure import behind_the_best
 from results.recommend.rankings import rankings
 
-FIGURE = "recommendation.svg"
+FIGURE, FORETOLD, FORETELLING = "recommendation.svg", "foretelling.svg", "foretelling.json"
 
 
 @dataclass(frozen=True)
@@ -26,30 +26,44 @@ class Recommendation:
 
     answers: Sequence[Mapping[str, Any]]
     ranked: Sequence[Mapping[str, Any]]
+    foretold: Sequence[Mapping[str, Any]]
 
     @property
     def picture(self) -> Picture | None:
-        return behind_the_best([answer for answer in self.answers if answer["need"] == self.answers[0]["need"]])
+        return figure.behind_the_best([answer for answer in self.answers if answer["need"] == self.answers[0]["need"]])
 
     @property
     def markdown(self) -> list[str]:
         """For the README beside the boards: the table, and all that it leaves out."""
         table = glance.as_markdown(self.answers, "")
-        return ["# Which one, for what", "", *table, *wording.in_full_as_markdown(self.answers, self.ranked, "")]
+        lines = ["# Which one, for what", "", *table, *wording.in_full_as_markdown(self.answers, self.ranked, "")]
+        return [*lines, *self._balance] if self.foretold else lines
+
+    @property
+    def _balance(self) -> list[str]:
+        """What balance foretells, as a table and a figure."""
+        drawn = figure.foretold(self.foretold)
+        lines = ["", "## What balance foretells", "", foretelling.READING, "", *glance.as_table(self.shares)]
+        return [*lines, "", f"![{drawn.caption}]({FORETOLD})"] if drawn else lines
+
+    @property
+    def shares(self) -> list[list[str]]:
+        return foretelling.grid(self.foretold)
 
     def block(self, folder: str) -> list[str]:
         """For a README elsewhere: the table with its figure; `folder` is the way to the boards and ends in a slash."""
         lines = [*glance.as_markdown(self.answers, folder), "", glance.travel_in_short(self.ranked)]
+        lines += ["", foretelling.in_short(self.foretold)] if self.foretold else []
         lines += ["", f"[In full]({folder}README.md#in-full), with intervals, seeds and what else was seen."]
         picture = self.picture
         return [*lines, "", f"![{picture.caption}]({folder}{FIGURE})"] if picture else lines
 
-    def write_figure(self, published: Path) -> None:
-        file, picture = published / FIGURE, self.picture
-        if picture:
-            file.write_text(picture.svg, encoding="utf-8")
-        else:
-            file.unlink(missing_ok=True)
+    def write_files(self, published: Path) -> None:
+        """The figures, and what balance foretells in numbers; files that nothing is in any more go."""
+        for name, drawn in ((FIGURE, self.picture), (FORETOLD, figure.foretold(self.foretold))):
+            _write(published / name, drawn.svg if drawn else None)
+        told = {entry["key"]: entry for entry in self.foretold}
+        _write(published / FORETELLING, json.dumps(told, indent=1) + "\n" if told else None)
 
     @property
     def grid(self) -> list[list[Markup]]:
@@ -85,6 +99,10 @@ class Recommendation:
         return link, linked
 
     @property
+    def reading_of_shares(self) -> str:
+        return foretelling.READING
+
+    @property
     def lead(self) -> list[str]:
         return glance.lead(self.answers)
 
@@ -105,10 +123,17 @@ class Recommendation:
         return [wording.travels(entry) for entry in self.ranked if entry["word"] != "no evidence"]
 
 
+def _write(file: Path, text: str | None) -> None:
+    if text is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_text(text, encoding="utf-8")
+
+
 def of(published: Path) -> Recommendation:
     """What the boards below a folder recommend."""
     boards = evidence.load(published)
-    return Recommendation(advice(boards), rankings(boards))
+    return Recommendation(advice(boards), rankings(boards), foretelling.foretelling(boards))
 
 
 def renew_readme(published: Path, readme: Path) -> bool:

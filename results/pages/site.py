@@ -62,7 +62,7 @@ def write_index(published: Path) -> Path:
     text = boards_markdown([(board["folder"], board["board"], board["superseded_by"]) for board in boards])
     told = recommendation.of(published)
     (published / "README.md").write_text("\n".join([*told.markdown, "", text]), encoding="utf-8")
-    told.write_figure(published)
+    told.write_files(published)
     for number in {_set_aside(board["folder"]) for board in boards} - {0}:
         kept = [board for board in boards if _set_aside(board["folder"]) == number]
         (published / f"{_SET_ASIDE}{number}" / "README.md").write_text(_set_aside_page(number, kept), encoding="utf-8")

@@ -37,7 +37,7 @@ DARK = {
 _DASHES: tuple[Any, ...] = (
     "-", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)),
 )  # fmt: skip
-_MARKERS = ("o", "s", "D", "^")
+MARKERS = ("o", "s", "D", "^")
 
 NARROW, WIDE = 4.4, 9.1  # inches; a phone shows the narrow ones whole and scrolls the wide ones
 OVERLAY = 8  # arms that one pair of axes can still tell apart; more get a panel each
@@ -98,7 +98,7 @@ def arm_styles(manifest: Mapping[str, Any]) -> dict[str, ArmStyle]:
         strategy = str(arm.get("strategy") or name)
         hue, mark = own.setdefault(strategy, looks.look(strategy, own.values()))
         dash = _DASHES[(mark + seen[hue, mark]) % len(_DASHES)]
-        styles[name] = ArmStyle(name, title, index, INK if hue == looks.INK else HUES[hue], dash, _MARKERS[mark])
+        styles[name] = ArmStyle(name, title, index, INK if hue == looks.INK else HUES[hue], dash, MARKERS[mark])
         seen[hue, mark] += 1
     return styles
 

@@ -169,8 +169,12 @@ class Cell:
     @cached_property
     def rows(self) -> list[Row]:
         """The rows that are strategies: not the dense twin, nor a rule with changed values, which has another name."""
-        own = (row for row in self._all if row.arm == row.content["strategy"])
-        return [row for row in own if row.arm != self.board.manifest.get("twin") and row.routes]
+        return [row for row in self.settings if row.arm == row.content["strategy"]]
+
+    @cached_property
+    def settings(self) -> list[Row]:
+        """The rows that are strategies in whatever setting, rules with changed values among them."""
+        return [row for row in self._all if row.arm != self.board.manifest.get("twin") and row.routes]
 
     @property
     def not_run(self) -> list[Mapping[str, Any]]:

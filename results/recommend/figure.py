@@ -1,4 +1,4 @@
-"""The recommendation as one figure: how far every strategy is behind the best, a panel for each place and track."""
+"""The recommendation's figures: how far every strategy is behind the best, and what its balance foretells."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from results.plots import looks
 from results.plots.picture import Picture, picture, spoken
-from results.plots.style import INK, MUTED, calm_ticks, canvas, label_width, short, themed
+from results.plots.style import HUES, INK, MARKERS, MUTED, calm_ticks, canvas, compact, label_width, short, themed
+from results.recommend.foretelling import DROPPED, MEASURES, READING
 from results.recommend.glance import shown
 from results.recommend.wording import TRACK_WORDS, basis, upper
 
 Answer = Mapping[str, Any]
 Panel = tuple[str, Answer]  # track and cell
 _PANEL, _GAP, _ROW = 1.55, 0.14, 0.24  # inches
+_AXES = (DROPPED, "max_vio_batch")  # measures that losses are drawn against
 
 
 def behind_the_best(answers: Sequence[Answer], name: str = "recommendation") -> Picture | None:
@@ -77,3 +80,53 @@ def _fill(ax: Axes, found: Answer, titles: Sequence[str]) -> None:
     calm_ticks(ax, 4)
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
+
+
+def foretold(entries: Sequence[Answer], name: str = "foretelling") -> Picture | None:
+    """Losses of settings against two measures of balance, a row for each task of the board with the most settings."""
+    own = [entry for entry in entries if entry["board"] == entries[0]["board"]]
+    if not own:
+        return None
+    words = {measure.name: f"{measure.words}, {measure.window}" for measure in MEASURES}
+    caption = (
+        f"Held-out loss against balance, a point for each setting of a learned router on {own[0]['board']}: left "
+        f"{words[_AXES[0]]}; right {words[_AXES[1]]}. Lines join one rule's settings. {READING}"
+    )
+    said = [
+        f"{entry['task']}: {words[axis]} foretells {entry['measures'][axis]['share']['mean']:.2f} of pairs"
+        for entry in own
+        for axis in _AXES
+    ]
+    return picture(name, "What balance foretells", caption, spoken(said), _scatter(own, words), {})
+
+
+@themed
+def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
+    wide, high, left, gap, bottom, legend = 3.4, 2.1, 0.65, 0.4, 0.5, 0.35
+    width, height = left + 2 * wide + gap + 0.1, len(entries) * (high + bottom + 0.25) + legend
+    rules = {point["strategy"]: point["title"].partition(" (")[0] for entry in entries for point in entry["points"]}
+    figure, first = canvas(width, height, left=left, right=width - left - wide, top=0.25, bottom=height - 0.25 - high)
+    for line, entry in enumerate(entries):
+        for column, axis in enumerate(_AXES):
+            place = (
+                (left + column * (wide + gap)) / width,
+                1 - (0.25 + high + line * (high + bottom + 0.25)) / height,
+                wide / width,
+                high / height,
+            )
+            ax = first if (line, column) == (0, 0) else figure.add_axes(place)
+            for rule, title in rules.items():
+                own = sorted((point[axis], point["loss"]) for point in entry["points"] if point["strategy"] == rule)
+                hue, mark = looks.look(rule)
+                color = INK if hue == looks.INK else HUES[hue]
+                ax.plot(*zip(*own, strict=True), color=color, marker=MARKERS[mark], linewidth=0.7, label=title)
+            share = entry["measures"][axis]["share"]["mean"]
+            ax.set_title(f"{entry['task']}: {share:.2f} of pairs", fontsize=8, color=MUTED, loc="left")
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(compact)
+            ax.minorticks_off()
+            ax.set_xlabel(words[axis])
+            if column == 0:
+                ax.set_ylabel("Δ held-out loss (nats/token)")
+    figure.legend(*first.get_legend_handles_labels(), loc="lower center", ncols=len(rules), frameon=False, fontsize=8)
+    return figure

@@ -53,11 +53,11 @@ def as_markdown(answers: Sequence[Answer], folder: str) -> list[str]:
     link = markdown_link(folder)
     tables = [grid(answers, link), measured(answers, link)]
     parts = [[words] for words in lead(answers)]
-    parts += [_as_table(tables[0]), [below(answers)]] + ([_as_table(tables[1])] if len(tables[1]) > 1 else [])
+    parts += [as_table(tables[0]), [below(answers)]] + ([as_table(tables[1])] if len(tables[1]) > 1 else [])
     return [line for i, part in enumerate(parts) for line in ([""] * bool(i) + part)]
 
 
-def _as_table(lines: Sequence[Sequence[str]]) -> list[str]:
+def as_table(lines: Sequence[Sequence[str]]) -> list[str]:
     head, *rest = ("| " + " | ".join(line) + " |" for line in lines)
     return [head, "|" + " --- |" * len(lines[0]), *rest]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from results.recommend import foretelling
 from results.recommend.rankings import DIMENSIONS
 from results.recommend.travel import WORDS
 from results.text import cell
@@ -123,7 +124,7 @@ def beaten_elsewhere(answer: Answer, found: Answer) -> list[tuple[Answer, list[t
     return said
 
 
-def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
+def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = (), foretold: Sequence[Answer] = ()) -> str:
     """All answers for a terminal."""
     lines: list[str] = []
     for answer in answers:
@@ -144,6 +145,8 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = ()) -> str:
         lines += [READING_IN_FULL, ""]
     if ranked:
         lines += ["How rankings travel", *(f"  {travels(entry)}" for entry in ranked), ""]
+    if foretold:
+        lines += [foretelling.READING, *(f"  {'; '.join(line)}" for line in foretelling.grid(foretold)), ""]
     return "\n".join(lines).rstrip()
 
 

@@ -78,6 +78,7 @@ def recommend(
     """
     from results.recommend import evidence, glance, wording
     from results.recommend.advise import SHOWN_TRACKS, advice
+    from results.recommend.foretelling import foretelling, in_short
     from results.recommend.needs import NEEDS, get
     from results.recommend.rankings import rankings
     from suite.running.reproduce import published_folder
@@ -97,16 +98,16 @@ def recommend(
     answers = advice(boards, tracks or SHOWN_TRACKS, asked)  # type: ignore[arg-type]
     whole = not names and not own[0]
     ranked = rankings(boards) if whole else []
+    foretold = foretelling(boards) if whole else []
     if renew:
         renewed(folder)
     if as_json:
-        print_json({"answers": answers, **({"rankings": ranked} if whole else {})})
+        print_json({"answers": answers, **({"rankings": ranked, "foretelling": foretold} if whole else {})})
     elif whole and not full:
-        click.echo(
-            f"{glance.as_text(answers)}\n\n{glance.travel_in_short(ranked)}\n\nWith intervals and all boards: --full."
-        )
+        parts = [glance.as_text(answers), glance.travel_in_short(ranked), in_short(foretold)]
+        click.echo("\n\n".join([*filter(None, parts), "With intervals and all boards: --full."]))
     else:
-        click.echo(wording.as_text(answers, ranked))
+        click.echo(wording.as_text(answers, ranked, foretold))
 
 
 def renewed(published: Path) -> None:

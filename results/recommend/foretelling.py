@@ -1,0 +1,142 @@
+"""Which measure of balance foretells the loss, on every task of a board that has enough settings of learned rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from results.recommend.evidence import Board, Cell, Row, cells, current
+from results.recommend.needs import TABLES
+from results.statistics.foretelling import FEWEST_SETTINGS, foretell
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of how uneven a row's loads are."""
+
+    name: str
+    words: str
+    window: str  # when loads were counted
+    place: tuple[str, ...]  # where a row of leaderboard.json has it
+
+    def of(self, row: Row) -> float | None:
+        found: Any = row.content
+        for key in self.place:
+            found = found.get(key) if isinstance(found, Mapping) else None
+        return found
+
+
+DROPPED = "dropped"  # what all others are held against
+MEASURES = (
+    Measure(DROPPED, "Dropped: assignments beyond 1.25 × the mean", "all of training", ("dropped", "1.25")),
+    Measure("device_rows", "Rows of the busiest of 8 devices", "all of training", ("device_rows", "8")),
+    Measure("peak", "Greatest MaxVio of a batch", "all of training, after warm-up", ("peak_max_vio",)),
+    Measure("overflow", "Overflow: assignments beyond 1.25 × the mean", "late batches", ("overflow", "1.25")),
+    Measure("max_vio_batch", "MaxVio of a batch", "late batches", ("max_vio_batch",)),
+    Measure("max_vio_global", "MaxVio", "held-out text, at the end", ("max_vio_global",)),
+    Measure("dead", "Dead experts", "the last batches", ("dead_experts",)),
+)
+
+
+def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """How well each measure foretells the loss, per board and task; those with the most settings first.
+
+    A setting is a row of a rule whose router goes on learning and that a decoder can use: tables of tokens lead for
+    what the table tells, whatever their balance. Rows with a diverged trial take no part. A cell all of whose settings
+    another has says nothing more, and is left out.
+
+    Returns:
+        per cell `key` (BOARD/TASK), `board`, `task`, `settings`, `rules` and `pairs` (how many), `seeds` (the fewest of
+        a setting), `measures`: name → the fields of a `Foretold`, and `points`: per setting `row`, `title`, `strategy`,
+        `loss` (mean difference to the baseline, nats/token) and each measure.
+    """
+    newest, _ = current(boards)
+    placed = [(cell, _points(cell)) for cell in cells(newest) if cell.experts_pay]
+    found: list[dict[str, Any]] = []
+    for cell, points in sorted(placed, key=lambda pair: (-len(pair[1]), pair[0].key)):
+        if len(points) < FEWEST_SETTINGS or any(_known(points, other["points"]) for other in found):
+            continue
+        told = foretell(
+            {measure.name: [point[measure.name] for point in points] for measure in MEASURES},
+            [point["loss"] for point in points],
+            [point["strategy"] for point in points],
+            DROPPED,
+        )
+        found.append(
+            {
+                "key": cell.key,
+                "board": cell.board.folder,
+                "task": cell.name,
+                "settings": len(points),
+                "rules": len({point["strategy"] for point in points}),
+                "pairs": len(points) * (len(points) - 1) // 2,
+                "seeds": min(point["seeds"] for point in points),
+                "measures": {name: asdict(one) for name, one in told.items()},
+                "points": points,
+            }
+        )
+    return found
+
+
+def _points(cell: Cell) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": row.key,
+            "title": row.title,
+            "strategy": row.content["strategy"],
+            "loss": row.content["delta_loss"]["mean"],
+            "seeds": len(row.losses),
+            **measured,
+        }
+        for row in cell.settings
+        if row.content["strategy"] not in TABLES and row.causal and not row.content["diverged"] and row.losses
+        for measured in [{measure.name: measure.of(row) for measure in MEASURES}]
+        if None not in measured.values()
+    ]
+
+
+def _known(points: Sequence[Entry], others: Sequence[Entry]) -> bool:
+    """Whether all of them are among the others: equal losses to the last digit are of the same trials."""
+    losses = {point["loss"] for point in others}
+    return all(point["loss"] in losses for point in points)
+
+
+def grid(entries: Sequence[Entry]) -> list[list[str]]:
+    """A line per measure and a column per cell, under a head: the share of pairs that it foretells."""
+    places = [f"{entry['task']} of {entry['board']} ({entry['settings']} settings)" for entry in entries]
+    lines = [["Measure", "Counted over", *places]]
+    for measure in MEASURES:
+        shares = [entry["measures"][measure.name]["share"] for entry in entries]
+        lines.append([measure.words, measure.window, *(_between(share) for share in shares)])
+    return lines
+
+
+READING = (
+    "What balance foretells: of two settings of learned routers, how often the one whose loads are more even, by each "
+    "measure, has the lower held-out loss. 0.5 is no word at all; brackets hold with 95 % (bootstrap over settings)."
+)
+
+
+def in_short(entries: Sequence[Entry]) -> str:
+    """The same in a sentence, of the board with the most settings; empty where there is none."""
+    if not entries:
+        return ""
+    own = [entry for entry in entries if entry["board"] == entries[0]["board"]]
+    said = []
+    for entry in own:
+        dropped, late, final = (
+            f"{entry['measures'][name]['share']['mean']:.2f}" for name in (DROPPED, "max_vio_batch", "max_vio_global")
+        )
+        said.append(f"{dropped}, {late} and {final} on {entry['task']}")
+    return (
+        "What balance foretells: of two settings of learned routers the more even one has the lower loss in these "
+        "shares of pairs (0.5: no word), by what it drops over all of training, and by its MaxVio of late batches and "
+        f"of held-out text: {'; '.join(said)}."
+    )
+
+
+def _between(share: Mapping[str, float]) -> str:
+    return f"{share['mean']:.2f} [{share['low']:.2f}, {share['high']:.2f}]"

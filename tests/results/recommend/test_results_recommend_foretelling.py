@@ -1,0 +1,87 @@
+"""What balance foretells: which settings take part, what the pages say of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from published_boards import board, losses, row, write
+
+from results.recommend import evidence
+from results.recommend.foretelling import MEASURES, foretelling, grid, in_short
+
+LEVELS = {f"rule{place}": 3.0 + 0.02 * place for place in range(9)}
+
+
+def setting(arm, level, dropped, *, late=1.0, strategy="rule", salt=0, **more):
+    return {
+        **row(arm, "text-bench", losses(level, 6, salt, noise=0), max_vio=late, **more),
+        "strategy": strategy, "dropped": {"1.25": dropped}, "overflow": {"1.25": 0.1}, "peak_max_vio": 3.0,
+        "device_rows": {"8": 5 + dropped}, "dead_experts": 0.0, "delta_loss": {"mean": level - 3, "verdict": "tie"},
+    }  # fmt: skip
+
+
+def settings(count=9, **more):
+    """Settings whose loss follows what they drop, and not their late MaxVio."""
+    return [
+        setting(
+            f"rule{place}", 3 + 0.02 * place, 0.05 * (place + 1), late=1 + place % 2, strategy=f"s{place % 2}", **more
+        )
+        for place in range(count)
+    ]
+
+
+def boards(tmp_path, rows, suite="suite"):
+    return evidence.load(write(tmp_path, board(suite, levels=LEVELS, rows=rows)))
+
+
+def test_measures_are_read_from_the_rows(tmp_path):
+    (entry,) = foretelling(boards(tmp_path, settings()))
+    assert (entry["key"], entry["settings"], entry["rules"], entry["pairs"], entry["seeds"]) == (
+        "suite/text-bench", 9, 2, 36, 6)  # fmt: skip
+    shares = {name: told["share"]["mean"] for name, told in entry["measures"].items()}
+    assert shares["dropped"] == shares["device_rows"] == 1.0
+    assert shares["peak"] == shares["overflow"] == shares["dead"] == 0.5  # all alike: no word
+    # By hand: 16 of 36 pairs have the same late MaxVio; of the 20 of an odd and an even place the even one is the lower,
+    # and it is the earlier one in 10 of them.
+    assert shares["max_vio_batch"] == pytest.approx((16 * 0.5 + 10) / 36)
+    assert entry["measures"]["max_vio_batch"]["other_rules"] == 0.5
+    assert json.dumps(entry)  # plain
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"strategy": "hash"}, 8),  # a table
+        ({"causal": False}, 8),
+        ({"diverged": 1}, 8),
+        ({"dropped": {"1.25": None}}, 8),  # records of old
+        ({"dropped": {}}, 8),
+        ({}, 9),
+    ],
+)
+def test_only_settings_of_learned_rules_that_say_all_take_part(tmp_path, change, left):
+    rows = settings()
+    rows[3] |= change
+    (entry,) = foretelling(boards(tmp_path, rows))
+    assert entry["settings"] == left
+
+
+def test_few_settings_say_nothing(tmp_path):
+    assert foretelling(boards(tmp_path, settings(7))) == []
+
+
+def test_a_board_whose_settings_another_has_is_not_told_again(tmp_path):
+    write(tmp_path, board("whole", levels=LEVELS, rows=settings()))
+    found = foretelling(boards(tmp_path, settings(8), "part"))
+    assert [entry["board"] for entry in found] == ["whole"]
+
+
+def test_words(tmp_path):
+    found = foretelling(boards(tmp_path, settings()))
+    head, *lines = grid(found)
+    assert head == ["Measure", "Counted over", "text-bench of suite (9 settings)"]
+    assert len(lines) == len(MEASURES)
+    assert lines[0] == ["Dropped: assignments beyond 1.25 × the mean", "all of training", "1.00 [1.00, 1.00]"]
+    assert in_short(found).endswith("of held-out text: 1.00, 0.50 and 0.50 on text-bench.")
+    assert in_short([]) == ""
