@@ -6,6 +6,7 @@ says that something is missing carries the boards and tasks it was missed on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from results.recommend.needs import NEEDS, TABLES, Need
 from results.statistics.power import MIN_SEEDS
 from results.statistics.tuning import BALANCED_BELOW
 
+LONGER = 4.0  # times as many tokens per active parameter, from which on a place is called trained for longer
 SHOWN_TRACKS = ("as-published", "balanced")  # tuning by loss alone buys imbalance that many devices cannot afford
 
 Answer = dict[str, Any]
@@ -33,14 +35,24 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
     """What the boards of one track say on a need.
 
     Returns:
-        `need`, `question`, `track`; `evidence`: one entry per cell that has any, the largest model first,
-        at equal size those of the project before those handed in, and those that compare most before the others; a
+        `need`, `question`, `track`; `evidence`: one entry per cell that has any, the longest training first, by tokens
+        per active parameter in steps of four, since rankings travel over size but not over length; then the largest
+        model, at equal size those of the project before those handed in, and those that compare most before others; a
         cell of which another has all trials is not told again, but named under that one's `same_trials`;
         `blunt`: the same of cells on which experts gain too little to go by, and `why` each does not count;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
-    asked.sort(key=lambda cell: ([-part for part in cell.size], _handed_in(cell.board), -len(cell.rows), cell.key))
+    shortest = min((cell.length for cell in asked if cell.length), default=1.0)
+    asked.sort(
+        key=lambda cell: (
+            -math.floor(math.log(max(cell.length, shortest) / shortest, LONGER)),
+            [-part for part in cell.size],
+            _handed_in(cell.board),
+            -len(cell.rows),
+            cell.key,
+        )
+    )
     kinds: dict[tuple[Any, str], set[Any]] = {}
     for cell in asked:
         kinds.setdefault((cell.board.content["suite"], cell.name), set()).add(cell.board.content.get("hardware"))

@@ -128,6 +128,12 @@ class Cell:
         return int(parameters.get("total") or 0), self.tokens
 
     @property
+    def length(self) -> float:
+        """How long it is trained: tokens per active parameter; 0 where the board does not say."""
+        active = int((self.task.get("parameters") or {}).get("active") or 0)
+        return self.tokens / active if active else 0.0
+
+    @property
     def margin(self) -> float:
         return float(self.board.content["margins"][self.name])
 

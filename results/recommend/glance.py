@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from results.recommend.advise import LONGER
 from results.recommend.rankings import DIMENSIONS
 from results.recommend.wording import (
     NOISY,
@@ -29,7 +30,6 @@ Answer = Mapping[str, Any]
 HEAD = ["You need", "Lowest loss", "Of learned routers", "These behind by", "Measured on"]
 MEASURED = ["Measured on", "Experts", "Active parameters (all)", "Tokens", "Tokens per active parameter", "Seeds"]
 FEW = 5  # strategies; where fewer were compared, the table says how many
-LONGER = 4.0  # times as many tokens per active parameter, from which on a place is called trained for longer
 
 READING = (
     "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
@@ -133,8 +133,9 @@ def _track(track: str) -> str:
 def _unlike(found: Answer, first: Answer, track: str) -> str:
     """In what a line differs from the first of its need."""
     said = [_track(track)] if track != "as-published" else []
-    said += ["smaller model"] if found["parameters"] < first["parameters"] else []
-    said += ["trained for longer"] if _per_active(found) > LONGER * _per_active(first) else []
+    size, length = found["parameters"] - first["parameters"], _per_active(found) / (_per_active(first) or 1.0)
+    said += ["larger model" if size > 0 else "smaller model"] if size else []
+    said += ["trained for longer"] if length > LONGER else ["shorter training"] if length < 1 / LONGER else []
     return f"– {', '.join(said) or found['task']}"
 
 

@@ -210,7 +210,7 @@ def anchor(arm: str, task: str) -> str:
 
 
 def brief(answer: Answer, link: Link = plain) -> str:
-    """The answer of the largest cell that has one, with no more of those behind than the nearest and the last; then who
+    """The answer of the first cell that has one, with no more of those behind than the nearest and the last; then who
     comes first in the others, where that is not the same.
     """
     if not answer["evidence"]:

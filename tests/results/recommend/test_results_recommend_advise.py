@@ -236,7 +236,7 @@ def test_the_table_says_how_few_were_compared_and_what_the_margin_does_not_carry
 
 
 def test_lines_of_one_need_say_in_what_they_differ(tmp_path):
-    """The largest model first; a track that chose a value says which; what was trained four times as long."""
+    """The longest training first, then the largest model; a track that chose a value says which."""
     large = board("large", levels=LEARNT, tasks=("text-micro",), total=9000, steps=4500)
     long = board("long", levels=LEARNT, tasks=("long-bench",), steps=40_000, salt=3)
     tuned = board(track="balanced", levels=LEARNT, salt=5)
@@ -244,15 +244,15 @@ def test_lines_of_one_need_say_in_what_they_differ(tmp_path):
     lines = {line[0]: line for line in table(given)}
     assert list(lines)[:4] == [
         "The lowest loss",
-        "– smaller model, trained for longer",
-        "– smaller model",
-        "– tuned, balanced, smaller model",
+        "– larger model, shorter training",
+        "– shorter training",
+        "– tuned, balanced, shorter training",
     ]
-    assert lines["– smaller model"][4] == "text-bench, muon"
-    assert lines["– tuned, balanced, smaller model"][2].startswith("Good (rate 0.1, 1.5 ×); ")
+    assert lines["– shorter training"][4] == "text-bench, muon"
+    assert lines["– tuned, balanced, shorter training"][2].startswith("Good (rate 0.1, 1.5 ×); ")
     places = measured(given)[1:]
-    assert [line[0] for line in places] == ["text-micro, muon", "long-bench, muon", "text-bench, muon"]
-    assert places[0][1:] == ["2 of 32", "0.0018 M (0.009 M)", "9.22 M", "5,120", "8"]
+    assert [line[0] for line in places] == ["long-bench, muon", "text-micro, muon", "text-bench, muon"]
+    assert places[1][1:] == ["2 of 32", "0.0018 M (0.009 M)", "9.22 M", "5,120", "8"]
     assert "No board, balanced: 4 of 256 experts, a mixture that changes half-way" in below(given)
 
 
@@ -345,9 +345,12 @@ def test_a_diverged_arm_is_not_recommended(tmp_path):
     assert arms(found["diverged"]) == ["wild"]
 
 
-def test_the_largest_model_answers_first(tmp_path):
-    boards = loaded(tmp_path, board("small"), board("large", tasks=("text-micro",), total=9000))
-    assert [found["board"] for found in answers(boards, "loss")["evidence"]] == ["large", "small"]
+@pytest.mark.parametrize(("steps", "order"), [(1900, ["large", "small"]), (2100, ["small", "large"])])
+def test_the_longest_training_answers_first_and_then_the_largest_model(tmp_path, steps, order):
+    """Tokens per active parameter, in steps of four: 500 steps of a ninth of the parameters are nine times as long."""
+    large = board("large", tasks=("text-micro",), total=9000, steps=9 * 500)
+    boards = loaded(tmp_path, board("small", steps=steps), large)
+    assert [found["board"] for found in answers(boards, "loss")["evidence"]] == order
 
 
 def test_recipes_and_experts_are_asked_for_by_name(tmp_path):
@@ -423,7 +426,7 @@ def test_tasks_on_one_corpus_are_compared_where_horizon_or_experts_alone_differ(
 
 def test_the_short_answer_names_what_other_boards_say_and_who_was_not_compared(tmp_path):
     turned = {"good": 3.3, "far": 3.0, "twin": 3.5}
-    large = board("large", levels=turned, tasks=("text-micro",), total=9000)
+    large = board("large", levels=turned, tasks=("text-micro",), total=9000, steps=4500)
     few = row("late", "text-micro", losses(2.5, 4, 0))
     large[0]["rows"].append(few)
     boards = loaded(tmp_path, board("small"), large)

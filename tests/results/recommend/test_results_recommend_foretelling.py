@@ -42,7 +42,7 @@ def test_measures_are_read_from_the_rows(tmp_path):
     shares = {name: told["share"]["mean"] for name, told in entry["measures"].items()}
     assert shares["dropped"] == shares["device_rows"] == 1.0
     assert shares["peak"] == shares["overflow"] == shares["dead"] == 0.5  # all alike: no word
-    # By hand: 16 of 36 pairs have the same late MaxVio; of the 20 of an odd and an even place the even one is the lower,
+    # By hand: 16 of 36 pairs have the same late MaxVio; of the 20 of an odd and an even place the even is the lower,
     # and it is the earlier one in 10 of them.
     assert shares["max_vio_batch"] == pytest.approx((16 * 0.5 + 10) / 36)
     assert entry["measures"]["max_vio_batch"]["other_rules"] == 0.5
