@@ -18,17 +18,27 @@ from results.statistics.power import MIN_SEEDS
 from results.statistics.tuning import BALANCED_BELOW
 
 LONGER = 4.0  # times as many tokens per active parameter, from which on a place is called trained for longer
-SHOWN_TRACKS = ("as-published", "balanced")  # tuning by loss alone buys imbalance that many devices cannot afford
-
 Answer = dict[str, Any]
 
 
-def advice(
-    boards: Sequence[Board], tracks: Sequence[str] = SHOWN_TRACKS, needs: Iterable[Need] = NEEDS
-) -> list[Answer]:
-    """One answer per need and track, in this order. Only boards of the newest protocol count."""
+def advice(boards: Sequence[Board], tracks: Sequence[str] = (), needs: Iterable[Need] = NEEDS) -> list[Answer]:
+    """One answer per need and track, in this order. Only boards of the newest protocol count.
+
+    Without tracks: as published, and balanced, since tuning by loss alone buys imbalance that many devices cannot
+    afford; tuned only where that says something and balanced nothing.
+    """
     newest, superseded = current(boards)
-    return [answer(need, track, newest, superseded) for need in needs for track in tracks]
+
+    def on(need: Need, track: str) -> Answer:
+        return answer(need, track, newest, superseded)
+
+    def chosen(need: Need) -> Answer:
+        balanced, tuned = on(need, "balanced"), on(need, "tuned")
+        return tuned if tuned["evidence"] and not balanced["evidence"] else balanced
+
+    if tracks:
+        return [on(need, track) for need in needs for track in tracks]
+    return [told for need in needs for told in (on(need, "as-published"), chosen(need))]
 
 
 def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence[Board] = ()) -> Answer:

@@ -18,11 +18,12 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Board:
-    """A published board: its folder below the published ones, its leaderboard.json and its manifest.json."""
+    """A published board: its folder below the published ones, its leaderboard.json and manifest.json, its trials."""
 
     folder: str
     content: Json
     manifest: Json
+    trials: Path
 
     @property
     def protocol(self) -> int:
@@ -216,7 +217,7 @@ def load(published: Path) -> list[Board]:
         if file.parent == published:
             continue
         content, manifest = _read(file), _read(file.with_name("manifest.json"))
-        board = Board(file.parent.relative_to(published).as_posix(), content, manifest)
+        board = Board(file.parent.relative_to(published).as_posix(), content, manifest, file.parent / "trials")
         try:
             for cell in cells([board]):
                 _ = cell.margin, [row.losses for row in cell.rows], board.protocol

@@ -90,7 +90,8 @@ def foretold(entries: Sequence[Answer], name: str = "foretelling") -> Picture | 
     words = {measure.name: f"{measure.words}, {measure.window}" for measure in MEASURES}
     caption = (
         f"Held-out loss against balance, a point for each setting of a learned router on {own[0]['board']}: left "
-        f"{words[_AXES[0]]}; right {words[_AXES[1]]}. Lines join one rule's settings. {READING}"
+        f"{words[_AXES[0]]}; then {words[_AXES[1]]}. Lines join one rule's settings. Right the share of pairs that the "
+        f"mean MaxVio of a tenth of training foretells. {READING}"
     )
     said = [
         f"{entry['task']}: {words[axis]} foretells {entry['measures'][axis]['share']['mean']:.2f} of pairs"
@@ -102,19 +103,20 @@ def foretold(entries: Sequence[Answer], name: str = "foretelling") -> Picture | 
 
 @themed
 def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
-    wide, high, left, gap, bottom, legend = 3.4, 2.1, 0.65, 0.4, 0.5, 0.35
-    width, height = left + 2 * wide + gap + 0.1, len(entries) * (high + bottom + 0.25) + legend
+    wide, high, left, gap, bottom, legend = 2.6, 2.1, 0.65, 0.4, 0.5, 0.35
+    columns = len(_AXES) + any(entry["parts"] for entry in entries)
+    width, height = left + columns * (wide + gap) - gap + 0.1, len(entries) * (high + bottom + 0.25) + legend
     rules = {point["strategy"]: point["title"].partition(" (")[0] for entry in entries for point in entry["points"]}
     figure, first = canvas(width, height, left=left, right=width - left - wide, top=0.25, bottom=height - 0.25 - high)
+
+    def axes(line: int, column: int) -> Axes:
+        x, y = left + column * (wide + gap), height - (0.25 + high + line * (high + bottom + 0.25))
+        place = (x / width, y / height, wide / width, high / height)
+        return first if (line, column) == (0, 0) else figure.add_axes(place)
+
     for line, entry in enumerate(entries):
         for column, axis in enumerate(_AXES):
-            place = (
-                (left + column * (wide + gap)) / width,
-                1 - (0.25 + high + line * (high + bottom + 0.25)) / height,
-                wide / width,
-                high / height,
-            )
-            ax = first if (line, column) == (0, 0) else figure.add_axes(place)
+            ax = axes(line, column)
             for rule, title in rules.items():
                 own = sorted((point[axis], point["loss"]) for point in entry["points"] if point["strategy"] == rule)
                 hue, mark = looks.look(rule)
@@ -128,5 +130,11 @@ def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
             ax.set_xlabel(words[axis])
             if column == 0:
                 ax.set_ylabel("Δ held-out loss (nats/token)")
+        if entry["parts"]:
+            ax, count = axes(line, len(_AXES)), len(entry["parts"])
+            ax.axhline(0.5, color=MUTED, linewidth=0.8)
+            ax.plot([(part + 0.5) / count for part in range(count)], entry["parts"], color=INK, marker="o")
+            ax.set(ylim=(0.3, 1.02), xlim=(0, 1), xlabel="part of training whose MaxVio is taken")
+            ax.set_title(f"{entry['task']}: share of pairs", fontsize=8, color=MUTED, loc="left")
     figure.legend(*first.get_legend_handles_labels(), loc="lower center", ncols=len(rules), frameon=False, fontsize=8)
     return figure

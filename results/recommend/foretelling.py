@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
 
 from results.recommend.evidence import Board, Cell, Row, cells, current
 from results.recommend.needs import TABLES
-from results.statistics.foretelling import FEWEST_SETTINGS, foretell
+from results.statistics.foretelling import FEWEST_SETTINGS, concordance, foretell
 
+PARTS = 10  # of training, whose balance is held against the final loss one by one
 Entry = Mapping[str, Any]
 
 
@@ -50,8 +55,9 @@ def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
 
     Returns:
         per cell `key` (BOARD/TASK), `board`, `task`, `settings`, `rules` and `pairs` (how many), `seeds` (the fewest of
-        a setting), `measures`: name → the fields of a `Foretold`, and `points`: per setting `row`, `title`, `strategy`,
-        `loss` (mean difference to the baseline, nats/token) and each measure.
+        a setting), `measures`: name → the fields of a `Foretold`, `parts`: the share of pairs that the mean MaxVio of
+        batches foretells, for each tenth of training (empty where curves are missing), and `points`: per setting `row`,
+        `title`, `strategy`, `loss` (mean difference to the baseline, nats/token) and each measure.
     """
     newest, _ = current(boards)
     placed = [(cell, _points(cell)) for cell in cells(newest) if cell.experts_pay]
@@ -75,6 +81,7 @@ def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 "pairs": len(points) * (len(points) - 1) // 2,
                 "seeds": min(point["seeds"] for point in points),
                 "measures": {name: asdict(one) for name, one in told.items()},
+                "parts": _parts(cell, points),
                 "points": points,
             }
         )
@@ -96,6 +103,25 @@ def _points(cell: Cell) -> list[dict[str, Any]]:
         for measured in [{measure.name: measure.of(row) for measure in MEASURES}]
         if None not in measured.values()
     ]
+
+
+def _parts(cell: Cell, points: Sequence[Entry]) -> list[float]:
+    rows = {row.key: row.content["trial_keys"] for row in cell.settings}
+    files = [[cell.board.trials / key / "curves.parquet" for key in rows[point["row"]]] for point in points]
+    if not all(file.exists() for own in files for file in own):
+        return []
+    by_part_SP = np.array([np.mean([_over_training(file) for file in own], axis=0) for own in files])
+    losses = [point["loss"] for point in points]
+    return [concordance(part_S, losses) for part_S in by_part_SP.T]
+
+
+def _over_training(curves: Path) -> np.ndarray:
+    """The mean MaxVio of batches in each tenth of training; a stretch of thinned curves counts where it ends."""
+    table = pq.read_table(curves, columns=["step", "max_vio"])
+    step, max_vio = (table[name].to_numpy().astype(float) for name in ("step", "max_vio"))
+    part = np.minimum(step / (step[-1] + 1) * PARTS, PARTS - 1).astype(int)
+    steps = np.diff(step, prepend=-1)  # that each row stands for
+    return np.array([np.average(max_vio[part == p], weights=steps[part == p]) for p in range(PARTS)])
 
 
 def _known(points: Sequence[Entry], others: Sequence[Entry]) -> bool:

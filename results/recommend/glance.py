@@ -39,6 +39,7 @@ READING = (
     "keep MaxVio under 1, and only rules that are so balanced on the board take part. All can be used by a decoder as "
     "they were trained."
 )
+TUNED = "Tuned, where nothing is balanced: the value with the lowest loss, whatever its MaxVio."
 SIMULATED = (
     "Times on several devices are simulated from recorded loads; extrapolated: beyond what any run was trained for."
 )
@@ -220,6 +221,7 @@ def below(answers: Sequence[Answer]) -> str:
     if not evidence:
         return _why_nothing(answers)
     said = [READING]
+    said += [TUNED] if any(answer["track"] == "tuned" and answer["evidence"] for answer in answers) else []
     said += [SIMULATED] if any(found["devices"] > 1 for found in evidence) else []
     said += [f"{upper(NOISY)}."] if any(found["blunt"] for found in evidence) else []
     for track in dict.fromkeys(answer["track"] for answer in answers if answer["track"] != "as-published"):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "tracks",
     multiple=True,
     type=click.Choice(["as-published", "tuned", "balanced"]),
-    help="Where a strategy's knob comes from (default: as published and balanced).",
+    help="Where a strategy's knob comes from (default: as published, and balanced or else tuned).",
 )
 @click.option(
     "--published",
@@ -77,7 +77,7 @@ def recommend(
     1, and answers only with strategies that are so balanced on the board itself.
     """
     from results.recommend import evidence, glance, wording
-    from results.recommend.advise import SHOWN_TRACKS, advice
+    from results.recommend.advise import advice
     from results.recommend.foretelling import foretelling, in_short
     from results.recommend.needs import NEEDS, get
     from results.recommend.rankings import rankings
@@ -95,7 +95,7 @@ def recommend(
             "--need: names a need that is there already; expected it alone, without conditions of your own"
         )
     boards = evidence.load(folder)
-    answers = advice(boards, tracks or SHOWN_TRACKS, asked)  # type: ignore[arg-type]
+    answers = advice(boards, tracks, asked)
     whole = not names and not own[0]
     ranked = rankings(boards) if whole else []
     foretold = foretelling(boards) if whole else []

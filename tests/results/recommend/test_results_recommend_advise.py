@@ -508,3 +508,17 @@ def test_at_equal_size_a_board_that_was_handed_in_stands_behind(tmp_path):
     assert [found["board"] for found in given["evidence"]] == ["main", "early", "main@acme-gpu"]
     said = [basis(found) for found in given["evidence"]]
     assert ["CPU" in said[0], "CPU" in said[1], "Acme GPU" in said[2]] == [True, False, True]
+
+
+def test_tuned_boards_answer_where_no_balanced_one_does(tmp_path):
+    tuned, balanced = board(track="tuned", levels=LEARNT, salt=5), board(track="balanced", levels=LEARNT, salt=6)
+    (first, second, *_) = advice(loaded(tmp_path / "tuned", board(levels=LEARNT), tuned))
+    assert (first["track"], second["track"]) == ("as-published", "tuned")
+    given = advice(loaded(tmp_path / "both", board(levels=LEARNT), tuned, balanced))
+    assert [answer["track"] for answer in given[:2]] == ["as-published", "balanced"]
+    lines = [line[0] for line in table(advice(loaded(tmp_path / "again", board(levels=LEARNT), tuned)))]
+    assert "– tuned" in lines
+    assert "whatever its MaxVio" in below(advice(loaded(tmp_path / "below", tuned)))
+    assert "whatever its MaxVio" not in below(given)
+    alone = advice(loaded(tmp_path / "asked", tuned), ("balanced",))
+    assert not alone[0]["evidence"]  # what was asked for is not answered by something else
