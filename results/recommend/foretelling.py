@@ -106,9 +106,9 @@ def _points(cell: Cell) -> list[dict[str, Any]]:
 
 
 def _parts(cell: Cell, points: Sequence[Entry]) -> list[float]:
-    rows = {row.key: row.content["trial_keys"] for row in cell.settings}
-    files = [[cell.board.trials / key / "curves.parquet" for key in rows[point["row"]]] for point in points]
-    if not all(file.exists() for own in files for file in own):
+    keys = {row.key: row.content.get("trial_keys") or [] for row in cell.settings}
+    files = [[cell.board.trials / key / "curves.parquet" for key in keys[point["row"]]] for point in points]
+    if not all(own and all(file.exists() for file in own) for own in files):
         return []
     by_part_SP = np.array([np.mean([_over_training(file) for file in own], axis=0) for own in files])
     losses = [point["loss"] for point in points]

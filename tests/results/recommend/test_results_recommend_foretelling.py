@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from published_boards import board, losses, row, write
 
@@ -65,6 +67,21 @@ def test_only_settings_of_learned_rules_that_say_all_take_part(tmp_path, change,
     rows[3] |= change
     (entry,) = foretelling(boards(tmp_path, rows))
     assert entry["settings"] == left
+
+
+def test_the_balance_of_each_tenth_of_training_is_read_from_curves(tmp_path):
+    """Curves of 20 steps in rows of two: the first tenth is in the order of the losses, the last in the opposite."""
+    rows = settings(8)
+    for place, own in enumerate(rows):
+        own["trial_keys"] = [f"key{place}"]
+    found = boards(tmp_path, rows)
+    assert foretelling(found)[0]["parts"] == []  # no curves
+    for place in range(8):
+        folder = found[0].trials / f"key{place}"
+        folder.mkdir(parents=True)
+        max_vio = [1.0 + place, *([2.0] * 8), 9.0 - place]
+        pq.write_table(pa.table({"step": list(range(1, 20, 2)), "max_vio": max_vio}), folder / "curves.parquet")
+    assert foretelling(found)[0]["parts"] == [1.0, *([0.5] * 8), 0.0]
 
 
 def test_few_settings_say_nothing(tmp_path):

@@ -66,3 +66,16 @@ def test_what_cannot_be_compared_is_refused():
         concordance([1, np.nan], [1, 2])
     with pytest.raises(ValueError, match="reference: 'x'; expected one of m"):
         foretell({"m": [1, 2]}, [1, 2], ["a", "b"], "x")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_the_true_share_is_in_the_interval(correlation):
+    """Of normal pairs it is ½ + arcsin(ρ)/π (Kendall, Rank Correlation Methods)."""
+    rng, held, suites = np.random.default_rng(5), 0, 200
+    for _ in range(suites):
+        measure = rng.normal(size=21)
+        loss = correlation * measure + np.sqrt(1 - correlation**2) * rng.normal(size=21)
+        share = foretell({"m": measure}, loss, ["rule"] * 21, "m")["m"].share
+        held += share.low <= 0.5 + np.arcsin(correlation) / np.pi <= share.high
+    assert held / suites > 0.92
