@@ -9,6 +9,7 @@ none, the one whose MaxVio is lowest, which its board says.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,22 +206,17 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: 
     """
     if registry.get(arm.strategy).knob is None:
         return {}
-    file = path(home, suite.suite)
+    file, command = path(home, suite.suite), f"`equipoise tune {shlex.quote(suite.typed or suite.suite)}`"
     if not file.exists():
-        raise UsageError(
-            f"track: {suite.track} needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
-        )
+        raise UsageError(f"track: {suite.track} needs {file.name} under {file.parent}; make it with {command}")
     written = read_json(file)
     if written["protocol_digest"] != suite.digest:
-        raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
+        raise UsageError(f"track: the suite has changed since it was tuned; run {command} again")
     entry = written["arms"].get(arm.name, {})
     chosen = entry.get("tasks", {}).get(task, {})
     value = (chosen if suite.track == "tuned" else chosen.get("balanced") or {}).get("value")
     if value is None:
-        raise UsageError(
-            f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
-            f"run `equipoise tune {suite.suite}` again"
-        )
+        raise UsageError(f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; run {command} again")
     under = entry.get("under", {})
     for name in (task, "conditions"):  # of a stranger's choice it may be anything
         under = under.get(name) if isinstance(under, dict) else {}
@@ -230,7 +226,7 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: 
         more = f" and {len(others) - 6} more" if len(others) > 6 else ""
         raise UsageError(
             f"track: {arm.name} on {task} was tuned with {'; '.join(others[:6])}{more}; "
-            f"run `equipoise tune {suite.suite}` again with the same --set"
+            f"run {command} again with the same --set"
         )
     return {entry["parameter"]: value}
 
