@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from results.text import counted
 from suite.cli.options import (
     home_option,
     json_option,
@@ -216,10 +217,14 @@ def show_submissions(
         if dry_run:
             click.echo(submission.script)
         else:
-            click.echo(f"job {submission.job_id}: {len(submission.elements)} jobs, {len(submission.keys)} trials")
+            click.echo(f"job {submission.job_id}: {sizes(submission)}")
     for board in [] if dry_run else boards:
         there = f" --home {shlex.quote(home)}" if home else ""
         click.echo(f"follow them with `equipoise status {board} --watch{there}`", err=True)
+
+
+def sizes(submission: Any) -> str:
+    return f"{counted(len(submission.elements), 'job')}, {counted(len(submission.keys), 'trial')}"
 
 
 @click.command()
@@ -303,7 +308,7 @@ def cancel(suite: str, home: str | None) -> None:
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
     ended = call_off(jobs_of(folder, manifest), logs_of(folder), manifest["suite"])
-    click.echo(f"cancelled {len(ended)} jobs" + (f": {', '.join(ended)}" if ended else ""))
+    click.echo(f"cancelled {counted(len(ended), 'job')}" + (f": {', '.join(ended)}" if ended else ""))
 
 
 @click.command()

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from results.text import counted
 from suite.cli.options import (
     home_option,
     json_option,
@@ -62,10 +63,10 @@ def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
 
     folder = resolve_home(home)
     summaries: list[dict[str, Any]] = []
-    counted: set[str] = set()
+    before: set[str] = set()
     for made in ordered_plans(suite, folder, selection):
-        summaries.append(estimate.summarise(made, folder, counted))
-        counted |= {trial.key for trial in made.trials}
+        summaries.append(estimate.summarise(made, folder, before))
+        before |= {trial.key for trial in made.trials}
     if as_json:
         print_json(summaries[0] if len(summaries) == 1 else summaries)
     else:
@@ -143,7 +144,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
         where = redacted(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
         if left - len(outcome.failed) > 0 and not outcome.interrupted:
             click.echo(
-                f"MLflow at {where} has not received {left} trials ({mirror.error or 'slow'}); "
+                f"MLflow at {where} has not received {counted(left, 'trial')} ({mirror.error or 'slow'}); "
                 "nothing is lost: `equipoise sync` completes it",
                 err=True,
             )
@@ -151,7 +152,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
 
 
 def summary_line(outcome: Any) -> str:
-    parts = [f"{len(outcome.finished)} trials finished", f"{len(outcome.reused)} reused"]
+    parts = [f"{counted(len(outcome.finished), 'trial')} finished", f"{len(outcome.reused)} reused"]
     rare = {"diverged": outcome.diverged, "failed": outcome.failed}
     return ", ".join(parts + [f"{len(keys)} {word}" for word, keys in rare.items() if keys])
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from results.text import counted
 from strategies import registry
 from suite.errors import UsageError
 from suite.words import nearest
@@ -247,7 +248,7 @@ class Suite(Strict):
             return [self.first_seed + seed for seed in range(asked)]
         if asked > len(self.seeds):
             raise UsageError(
-                f"--seeds: {asked}; suite {self.suite} lists {len(self.seeds)} seeds, expected at most these"
+                f"--seeds: {asked}; suite {self.suite} lists {counted(len(self.seeds), 'seed')}, expected at most these"
             )
         return [self.first_seed + seed for seed in self.seeds[:asked]]
 

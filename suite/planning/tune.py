@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from results.statistics.tuning import SEPARATOR, arm_at, choice
+from results.text import counted
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning.config import CHOSEN, TUNE_SEEDS, ArmEntry, Suite, parse
@@ -43,7 +44,7 @@ def tuning_suite(suite: Suite) -> Suite:
     first = grids.get(suite.baseline) or next(iter(grids.values()))
     data = suite.model_dump(exclude={"digest"}) | {
         "suite": f"{suite.suite}-tuning",
-        "title": f"Tuning of {suite.suite}: one knob per strategy, {suite.tune_seeds} seeds of its own",
+        "title": f"Tuning of {suite.suite}: one knob per strategy, {counted(suite.tune_seeds, 'seed')} of its own",
         "strategies": [entry for grid in grids.values() for entry in grid],
         "joined": [entry["arm"] for arm in suite.joined for entry in grids.get(arm, ())],
         "seeds": suite.tune_seeds,
@@ -233,7 +234,7 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: 
 
 def as_text(result: dict[str, Any]) -> str:
     """What was chosen, a line per arm and task, with the losses over the grid."""
-    lines = [f"tuned {result['suite']} with {result['seeds']} seeds of its own"]
+    lines = [f"tuned {result['suite']} with {counted(result['seeds'], 'seed')} of its own"]
     for arm, entry in result["arms"].items():
         for task, chosen in entry["tasks"].items():
             grid = ", ".join(

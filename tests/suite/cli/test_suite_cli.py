@@ -339,7 +339,7 @@ def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(
     assert said[0] == "2 queued"
     assert said[1].split() == ["zipf-nano", "·", "smebu", "·", "0", "queued", "job", "9", "Priority"]
     assert " ".join(said[2].split()[1:]) == "queued job 8 of an earlier plan; Priority"
-    call("cancel", "tiny", "--home", home)
+    assert call("cancel", "tiny", "--home", home).stdout == "cancelled 2 jobs: 8, 9\n"
     assert sorted(cancelled[0]) == ["8", "9", "scancel"]
 
 
@@ -392,7 +392,7 @@ def test_resubmitting_says_what_was_called_off(suite_file, home, monkeypatch):
     monkeypatch.setattr("slurm.submit.setting", lambda name: None)
     monkeypatch.setattr("slurm.submit._hand_over", lambda *_: "7")
     ask = (suite_file, "--profile", "example-cpu", "--home", home)
-    call("submit", *ask, "--seeds", 1, "--strategies", "smebu")
+    assert "job 7: 1 job, 1 trial\n" in call("submit", *ask, "--seeds", 1, "--strategies", "smebu").stdout
     monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("CANCELLED") for job in ids})
     said = call("resubmit", "tiny", "--failed", *ask[1:]).stdout
     assert said.strip() == (
