@@ -326,6 +326,18 @@ def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_g
     assert "device: auto, but the profile asks for GPUs for some of the trials only" in mixed
 
 
+def test_a_plan_says_what_the_jobs_of_a_profile_would_take(suite_file, home, monkeypatch):
+    monkeypatch.setattr("slurm.submit.setting", None)  # no cluster is asked
+    settings = ("--profile", "example-cpu", "--profile-set", "packing=2", "--profile-set", "cpus_per_task=2")
+    said = call("plan", suite_file, *settings, "--home", home).stdout.splitlines()[-1]
+    assert said.startswith("example-cpu, partition cpu: 3 jobs of 2 cores for 6 trials, ")
+    (array,) = json.loads(call("plan", suite_file, *settings, "--json", "--home", home).stdout)["jobs"]
+    assert (array["jobs"], array["trials"], array["unit"]) == (3, 6, "core-hours")
+    assert "accelerator-hours" in call("plan", suite_file, "--profile", "example-gpu", "--home", home).stdout
+    assert "expected --profile as well" in call("plan", suite_file, *settings[2:], "--home", home, code=2).stderr
+    assert not (home / "slurm").exists()
+
+
 def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(suite_file, home, monkeypatch):
     cancelled = []
     monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("PENDING", "Priority") for job in ids})
