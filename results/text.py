@@ -13,6 +13,11 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{value:.1%}"
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """1 trial, 2 trials, 3 strategies."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def interval(mean: float | None, low: float | None, high: float | None, digits: int = 4) -> str:
     """`mean [low, high]`, signed; what is not known is left out."""
     if mean is None:

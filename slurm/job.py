@@ -74,7 +74,7 @@ class PackedTrials:
             self._come_back()
         failures = [f"{self.keys[index]} ({why})" for index, why in sorted(self._failures.items())]
         if failures:
-            raise TrialsFailedError(f"{len(failures)} of {len(self.keys)} trials failed: {', '.join(failures)}")
+            raise TrialsFailedError(f"{len(failures)} of {len(self.keys)} failed: {', '.join(failures)}")
         return list(self.keys)
 
     def checkpoint(self) -> DelayedSubmission:

@@ -235,7 +235,8 @@ def _hand_over(calls: list[PackedTrials], resources: Resources, logs: Path, sett
 def _before(submitted: Sequence[Submission], wanted: int) -> str:
     """What of a submission that was refused half-way stays."""
     trials = sum(len(one.keys) for one in submitted)
-    return f"; submitted before it: {trials} of {wanted} trials, jobs {', '.join(str(one.job_id) for one in submitted)}"
+    ids = ", ".join(str(one.job_id) for one in submitted)
+    return f"; submitted before it: {trials} of {wanted} trials, job{'s' if len(submitted) > 1 else ''} {ids}"
 
 
 def _hint(error: Exception, resources: Resources) -> str:

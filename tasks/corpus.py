@@ -77,7 +77,7 @@ class HubDomain(Spec):
     dataset: Annotated[str, Field(min_length=1)]  # "allenai/c4", or a builder such as "json" together with data_files
     subset: str | None = None
     split: str = "train"
-    revision: str | None = None
+    revision: str | None = None  # a commit of the data set; without it, or with a branch or a tag, text may change
     column: str = "text"
     starts: str | None = None  # a regular expression: rows are joined to one document until one of them matches
     data_files: list[str] | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tasks.corpus import HubDomain
 from tasks.errors import CorpusError
 
 LARGEST_DOCUMENT = 10_000_000  # characters; a pattern that never matches must not fill the memory
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def documents(domain: HubDomain) -> Iterator[tuple[str, str]]:
@@ -42,21 +44,41 @@ def _joined(rows: Iterator[str], starts: str | None) -> Iterator[str]:
     yield "".join(parts)
 
 
+def revision(domain: HubDomain) -> str | None:
+    """The commit at which a data set is read: what its `revision` names, or the newest. None if it is not the hub's.
+
+    Raises:
+        CorpusError: `datasets` is not installed, or the data set cannot be reached.
+    """
+    with _reached(domain) as datasets:
+        builder = datasets.load_dataset_builder(
+            domain.dataset, domain.subset, data_files=domain.data_files, revision=domain.revision
+        )
+    return builder.hash if COMMIT.fullmatch(builder.hash or "") else None
+
+
 def _rows(domain: HubDomain) -> Iterator[str]:
-    try:
-        import datasets
-    except ImportError:
-        raise CorpusError(
-            f"{domain.dataset}: needs the package datasets; install it with `pip install 'equipoise[hub]'`"
-        ) from None
     options: dict[str, Any] = {"split": domain.split, "streaming": True, "revision": domain.revision}
-    try:
+    with _reached(domain) as datasets:
         for row in datasets.load_dataset(domain.dataset, domain.subset, data_files=domain.data_files, **options):
             if domain.column not in row:
                 raise CorpusError(
                     f"{domain.dataset}: has no column {domain.column!r}; columns: {', '.join(sorted(row))}"
                 )
             yield row[domain.column] or ""
+
+
+@contextmanager
+def _reached(domain: HubDomain) -> Iterator[Any]:
+    """The package `datasets`; whatever goes wrong with it becomes one line."""
+    try:
+        import datasets
+    except ImportError:
+        raise CorpusError(
+            f"{domain.dataset}: needs the package datasets; install it with `pip install 'equipoise[hub]'`"
+        ) from None
+    try:
+        yield datasets
     except CorpusError:
         raise
     except Exception as error:  # whatever a network, a hub or a parser comes up with

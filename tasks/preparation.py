@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tasks import archives, hub, local, packages, vocabulary
 from tasks.catalog import PREPARATION, Task
-from tasks.corpus import HubCorpus, PackagesCorpus, RecallCorpus, TextCorpus, ZipfCorpus
+from tasks.corpus import HubCorpus, HubDomain, PackagesCorpus, RecallCorpus, TextCorpus, ZipfCorpus
 from tasks.documents import Spool, drawn
 from tasks.errors import CorpusError
 from tasks.storage import locked, writable
@@ -82,8 +82,10 @@ def _key(task: Task) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _domains(task: Task, cache: Path, progress: Progress) -> Iterator[tuple[str, Iterable[tuple[str, str]]]]:
-    """Name and documents of each domain."""
+def _domains(
+    task: Task, cache: Path, progress: Progress
+) -> Iterator[tuple[str, Iterable[tuple[str, str]], dict[str, str]]]:
+    """Name and documents of each domain, and what can only be known where they come from."""
     corpus = task.corpus
     if isinstance(corpus, PackagesCorpus):
         wanted = [source.archive for sources in corpus.domains.values() for source in sources.values()]
@@ -92,30 +94,38 @@ def _domains(task: Task, cache: Path, progress: Progress) -> Iterator[tuple[str,
             found = chain.from_iterable(
                 packages.documents(source, cache / "archives" / source.archive.file) for source in sources.values()
             )
-            yield name, found if corpus.megabytes is None else drawn(found, corpus.megabytes * 1_000_000)
+            yield name, found if corpus.megabytes is None else drawn(found, corpus.megabytes * 1_000_000), {}
     elif isinstance(corpus, TextCorpus):
         for name, paths in local.domains(corpus).items():
-            yield name, local.documents(paths)
+            yield name, local.documents(paths), {}
     elif isinstance(corpus, HubCorpus):
         for name, source in corpus.domains.items():
-            progress(f"{name}: streaming {source.megabytes} MB of {source.dataset}")
-            yield name, hub.documents(source)
+            revision = hub.revision(source)
+            progress(f"{name}: streaming {source.megabytes} MB of {source.dataset}{_at(name, source, revision)}")
+            at = source.model_copy(update={"revision": revision or source.revision})
+            yield name, hub.documents(at), {"dataset": source.dataset} | ({"revision": revision} if revision else {})
+
+
+def _at(name: str, source: HubDomain, revision: str | None) -> str:
+    """At which commit a data set is read, and how to keep to it."""
+    if revision is None or revision == source.revision:
+        return ""
+    return f" at {revision}, as of now; corpus.domains.{name}.revision: {revision} keeps to it"
 
 
 def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
     out = scratch / "out"
     out.mkdir()
-    spools = {
-        name: Spool(name, scratch / f"{index}.jsonl", documents)
-        for index, (name, documents) in enumerate(_domains(task, cache, progress))
-    }
+    spools: dict[str, Spool] = {}
+    about: dict[str, Any] = {}
+    for index, (name, documents, origin) in enumerate(_domains(task, cache, progress)):
+        spools[name], about[name] = Spool(name, scratch / f"{index}.jsonl", documents), origin
     vocab_size = task.rung.vocab_size
     progress(f"{', '.join(spools)}: training a tokenizer of {vocab_size} tokens")
     tokenizer = vocabulary.train(chain.from_iterable(_some(s, vocab_size) for s in spools.values()), vocab_size)
     (out / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
     np.save(out / "token_bytes.npy", vocabulary.token_bytes(tokenizer, vocab_size))
     counts_V = np.zeros(vocab_size, dtype=np.int64)
-    about: dict[str, Any] = {}
     for name, spool in spools.items():
         progress(f"{name}: tokenising {sum(spool.sizes) / 1e6:.1f} MB")
         lengths = {}
@@ -125,7 +135,7 @@ def _build(task: Task, cache: Path, scratch: Path, progress: Progress) -> None:
             lengths[f"{split}_tokens"] = len(tokens_N)
             if not held_out:
                 counts_V += _count(tokens_N, vocab_size)
-        about[name] = {
+        about[name] |= {
             "documents": len(spool.names),
             "heldout_documents": [spool.names[index] for index in sorted(spool.held_out)][:1000],
             "bytes": sum(spool.sizes),

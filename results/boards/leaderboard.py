@@ -20,6 +20,7 @@ from results.statistics.margins import paired_differences
 from results.statistics.power import ALPHA, MIN_SEEDS, smallest_p
 from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
 from results.statistics.verdict import Decision, Verdict, verdicts
+from results.text import counted
 
 Board = dict[str, Any]
 
@@ -179,7 +180,7 @@ def _warnings(
     for status, words in (("missing", "not run yet"), ("failed", "failed"), ("diverged", "diverged")):
         count = sum(outcome.status == status for outcome in records)
         if count:
-            said.append(f"{count} of {len(records)} trials {words}.")
+            said.append(f"{count} of {counted(len(records), 'trial')} {words}.")
     pairs: dict[str, list[int]] = {}
     for entry in rows:
         if entry["delta_loss"]["verdict"] != "baseline":
@@ -195,7 +196,7 @@ def _warnings(
     for (n, arms), names in beyond.items():
         where = "" if len(names) == len(pairs) else f" on {', '.join(names)}"
         said.append(
-            f"With {n} seeds and {arms} arms the exact test cannot reach 0.05 after Holm's adjustment "
+            f"With {n} seeds and {counted(arms, 'arm')} the exact test cannot reach 0.05 after Holm's adjustment "
             f"(smallest p {smallest_p(n, arms):.3f}); verdicts{where} rest on the t test."
         )
     narrow = [

@@ -10,6 +10,7 @@ from results.claims.regions import Located
 from results.claims.rules import Seeds, Single, Trial
 from results.records import Outcome, Records
 from results.statistics.power import MIN_SEEDS
+from results.text import counted
 
 WORDS = {
     "reproduced": "every figure lies where the claim puts it, by its interval and by the exact test",
@@ -111,7 +112,7 @@ def _figure(
 def _judge(rule: Single, located: Located | None, n: int, planned: int, diverged: int) -> tuple[str, str]:
     arms = " and ".join(rule.arms()) if len(rule.arms()) < 3 else f"{rule.arms()[0]} … {rule.arms()[-1]}"
     if diverged:
-        return "undecided", f"{arms}: {diverged} trials diverged; the others alone would flatter them"
+        return "undecided", f"{arms}: {counted(diverged, 'trial')} diverged; the others alone would flatter them"
     if located is None or n < MIN_SEEDS:
         return (
             "undecided",

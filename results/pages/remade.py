@@ -23,6 +23,7 @@ from results.boards import leaderboard
 from results.pages import html, markdown, site
 from results.statistics.machine import Machine, load, names
 from results.submissions.merging import past_manifest
+from results.text import counted
 
 CLOSE = 1e-9  # what another order of summation may change
 SHOWN = 8  # differences of one board that are told
@@ -128,7 +129,7 @@ def _differences(theirs: Any, ours: Any, at: str = "") -> Iterator[str]:
             name = "/".join(str(pair[1][key]) for key in ("arm", "task") if key in pair[1]) if at == "rows" else ""
             yield from _differences(*pair, f"{at}.{name or index}")
     elif isinstance(theirs, list) and isinstance(ours, list):
-        yield f"{at:.120}: {len(theirs)} entries; its records give {len(ours)}"
+        yield f"{at:.120}: {counted(len(theirs), 'entry', 'entries')}; its records give {len(ours)}"
     elif theirs != ours and not _close(theirs, ours):
         yield f"{at:.120}: {theirs!r:.60}; its records give {ours!r:.60}"
 

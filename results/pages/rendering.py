@@ -18,7 +18,7 @@ from results.claims.evaluate import WORDS as CLAIM_WORDS
 from results.pages.statements import value
 from results.plots import svg
 from results.statistics.power import MIN_SEEDS
-from results.text import interval, number, percent
+from results.text import counted, interval, number, percent
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _ARXIV = re.compile(r"arxiv:\s*(\d{4}\.\d{4,5}(?:v\d+)?)", re.IGNORECASE)
@@ -128,7 +128,7 @@ def _environment() -> jinja2.Environment:
         "thousands": lambda value: "–" if value is None else f"{value:,.0f}",
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True),
         "p_value": _p_value,
-        "plural": lambda count, one, many=None: f"{count:,} {one if count == 1 else many or one + 's'}",
+        "plural": counted,
     }
     environment.globals |= {
         "marks": MARKS,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from results.recommend import foretelling
 from results.recommend.rankings import DIMENSIONS
 from results.recommend.travel import WORDS
-from results.text import cell
+from results.text import cell, counted
 
 Answer = Mapping[str, Any]
 Link = Callable[[str, str], str]  # words, row key → the words, linked to the row
@@ -75,7 +75,7 @@ def caveats(found: Answer) -> list[str]:
     if found["extrapolated"]:
         said += [f"{', '.join(found['extrapolated'])}: at equal time beyond half or double the horizon, extrapolated"]
     said += [f"{entry['title']} diverged" for entry in found["diverged"]]
-    said += [f"{entry['title']} has only {entry['n']} seeds" for entry in found["too_few"]]
+    said += [f"{entry['title']} has only {counted(entry['n'], 'seed')}" for entry in found["too_few"]]
     said += [f"{', '.join(entry['title'] for entry in found['absent'])} not run"] if found["absent"] else []
     said += [upper(words) for words in [dense_words(found)] if words]
     out: dict[str, list[str]] = {}
@@ -168,7 +168,7 @@ def travels(entry: Answer) -> str:
     return (
         f"{DIMENSIONS[entry['dimension']]}, {first} to {second}: {entry['word']}, "
         f"τ {entry['tau']:.2f} [{entry['low']:.2f}, {entry['high']:.2f}]; "
-        f"of {entry['pairs']} pairs of {entry['arms']} strategies {counts}."
+        f"of {counted(entry['pairs'], 'pair')} of {entry['arms']} strategies {counts}."
     )
 
 

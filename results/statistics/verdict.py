@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from results.statistics.estimates import Paired, holm, tost
 from results.statistics.power import ALPHA, MIN_SEEDS, seeds_needed, smallest_p
+from results.text import counted
 
 WORDS = {
     "better": "lower loss than the baseline: adjusted p < 0.05 and the 95 % interval beyond the practical margin",
@@ -158,7 +159,7 @@ def _beyond(summary: Paired, margin: float) -> bool:
 
 
 def _pairs(n: int) -> str:
-    return "no pair of finished trials" if n == 0 else f"{n} paired seed{'s' if n > 1 else ''}"
+    return "no pair of finished trials" if n == 0 else counted(n, "paired seed")
 
 
 def _divergence(arm: Family) -> str:

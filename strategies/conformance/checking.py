@@ -10,7 +10,7 @@ import torch
 
 from strategies.conformance.broken import Broken, NotApplicable
 from strategies.conformance.lab import Lab
-from strategies.conformance.rule import Outcome, Rule, locate, locate_error
+from strategies.conformance.rule import Outcome, Rule, locate_error
 from strategies.conformance.rules import RULES
 from strategies.framework.contract import Strategy
 
@@ -105,7 +105,7 @@ def _judge(rule: Rule, lab: Lab) -> Outcome:
         except NotApplicable as reason:
             return Outcome(rule, "waived", str(reason))
         except Broken as broken:
-            return Outcome(rule, "failed", str(broken), locate(lab.cls, broken.method))
+            return Outcome(rule, "failed", str(broken), locate_error(lab.cls, broken, broken.method))
         except Exception as error:
             first_line = (str(error).splitlines() or [""])[0]
             return Outcome(rule, "failed", f"{type(error).__name__}: {first_line}", locate_error(lab.cls, error))

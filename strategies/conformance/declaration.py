@@ -15,6 +15,7 @@ from torch import Tensor
 
 from strategies.conformance.broken import Broken
 from strategies.conformance.lab import PHASES, Batch, Lab, dense, experts_of, route, same_routing, take_step
+from strategies.conformance.noise import draws_anew
 from strategies.families.biased import BiasStrategy
 from strategies.framework.contract import Balances, Knob, LayerSpec, Paper, Published, Routing, Strategy, Waived
 from strategies.framework.interface import Score
@@ -200,7 +201,7 @@ def _check_counts(routing: Routing, count_TE: Tensor, strategy: Strategy) -> Non
     count_T = count_TE.sum(-1)
     if not strategy.variable_k and (count_T != top_k).any():
         token = int((count_T != top_k).nonzero()[0])
-        raise Broken(f"token {token} has {int(count_T[token])} experts; expected {top_k} without variable_k")
+        raise Broken(f"experts of token {token}: {int(count_T[token])}; expected {top_k} without variable_k")
     if routing.per_token is not None:
         listed_A = torch.arange(num_tokens).repeat_interleave(routing.per_token)
         if not torch.equal(routing.token_A, listed_A):
@@ -236,3 +237,4 @@ def follows_the_seed(lab: Lab) -> None:
         raise Broken("another seed gives the same routing; draw from spec.generator(…) or set fixed_rule", "__init__")
     if lab.cls.fixed_rule and not same:
         raise Broken("fixed_rule is set, yet another seed gives another routing", "__init__")
+    draws_anew(lab)

@@ -173,7 +173,7 @@ def take_step(
         sequence_length=micro_batches[0].length, micro_batches=len(micro_batches), sum_over_ranks=sum_over_ranks
     )
     num_experts = experts_of(strategy)
-    load_E = torch.zeros(num_experts)
+    load_E = torch.zeros(num_experts, device=micro_batches[0].hidden_TD.device)
     pooled: dict[str, Tensor] = {}
     routings = []
     for batch in micro_batches:

@@ -51,10 +51,10 @@ def locate(cls: type[Strategy], method: str) -> str:
         return cls.__qualname__
 
 
-def locate_error(cls: type[Strategy], error: BaseException) -> str:
-    """`file:line` of the innermost frame of `error` that lies in the class's own file, or of the class."""
+def locate_error(cls: type[Strategy], error: BaseException, method: str = "") -> str:
+    """`file:line` of the innermost frame of `error` that lies in the class's own file, or as `locate` has it."""
     own = locate(cls, "").rpartition(":")[0]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own:
             return f"{frame.filename}:{frame.lineno}"
-    return locate(cls, "")
+    return locate(cls, method)

@@ -6,6 +6,7 @@ from strategies.conformance.balance import balances_as_promised
 from strategies.conformance.bias import bias_moves_against_load, bias_selects_only
 from strategies.conformance.causality import evaluates_purely
 from strategies.conformance.declaration import constructs, follows_the_seed, routes_as_declared
+from strategies.conformance.device import stays_on_its_device
 from strategies.conformance.gradients import gradients_go_where_declared, terms_stay_apart
 from strategies.conformance.invariance import changes_once_per_step, is_rank_invariant, resumes_exactly
 from strategies.conformance.numerics import keeps_float32, survives_hostile_loads
@@ -34,8 +35,8 @@ RULES: list[Rule] = [
     Rule(
         "seed",
         3,
-        "The same seed gives the same routing and another seed another (unless the rule is fixed); nothing is drawn "
-        "from the global random stream, so that trials stay paired.",
+        "The same seed gives the same routing and another seed another (unless the rule is fixed); noise differs from "
+        "step to step, and nothing is drawn from the global random stream, so that trials stay paired.",
         follows_the_seed,
     ),
     Rule(
@@ -123,5 +124,12 @@ RULES: list[Rule] = [
         "of its grid make a difference.",
         heeds_its_settings,
         presumes=("constructs", "routes", "seed"),  # it compares two instances
+    ),
+    Rule(
+        "device",
+        17,
+        "What it computes with lies on the layer's device: nothing is made in a step without device=, nothing is kept "
+        "beside buffers and parameters, nothing but indices and single numbers comes from the host unmoved.",
+        stays_on_its_device,
     ),
 ]

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from results.text import counted
 from suite.campaign import mps
 from suite.campaign.ledger import Campaign, Ledger
 from suite.planning import config, library
@@ -123,12 +124,12 @@ def run(campaign: Campaign) -> bool:
     archives = pack(campaign.out, home, done, last, manifest)
     counts = Counter(states(plan, home).values())
     ledger.note(
-        f"{len(done)} trials finished in this sitting, {len(held)} were there; "
+        f"{counted(len(done), 'trial')} finished in this sitting, {len(held)} were there; "
         f"{counts['done']} of {counts.total()} done. Multi-Process Service: {'on' if running else 'off'}."
     )
     for key, why in outcome.failed.items():
         ledger.note(f"failed: {key}: {why}")
-    ledger.note(f"{len(archives)} new archives; keep them where the next sitting's --out is.")
+    ledger.note(f"{counted(len(archives), 'new archive')}; to be kept where the next sitting's --out is.")
     columns = ["arm", "task", "seed", "status", "val_loss", "max_vio", "train_seconds", "tokens_per_second"]
     ledger.finish(f"Board: {plan.suite.title}", [("Trials of this sitting", columns, ledger.rows)])
     return not outcome.failed

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from results.text import counted
 from suite.cli.options import (
     home_option,
     json_option,
@@ -30,14 +30,10 @@ from suite.storage.files import write_atomically
 ENTRY = "suite.running.job:run"
 
 
-def profile_option(function: Any) -> Any:
-    return click.option(
-        "--profile",
-        "profile_name",
-        required=True,
-        metavar="P",
-        help="A shipped profile's name, or a .yaml file: docs/cluster.md explains every key.",
-    )(function)
+def profile_option(
+    required: bool = True, help: str = "A shipped profile's name, or a .yaml file: docs/cluster.md explains every key."
+) -> Any:
+    return click.option("--profile", "profile_name", required=required, metavar="P", help=help)
 
 
 def override_option(function: Any) -> Any:
@@ -113,9 +109,32 @@ def jobs_of(home: Path, manifest: dict[str, Any]) -> list[Any]:
     return list(jobs.values())
 
 
+def plans_for(profile: Any, suite: str, selection: dict[str, Any], home: Path) -> list[Any]:
+    """What a name stands for, planned for the profile's jobs; its patterns that match nothing of it are named."""
+    from suite.planning.library import expand
+
+    plans = []
+    for name in expand(suite):
+        device = (f"device={device_of(profile, name, selection, home)}",)
+        plans.append(planned(name, home=home, **selection | {"settings": selection["settings"] + device}))
+    for pattern in unmatched(profile, [made.suite for made in plans]):
+        click.echo(f"profile {profile.name}: {pattern} matches nothing of {suite}", err=True)
+    return plans
+
+
+def hand_over(home: Path, made: Any, profile: Any, but: Container[str] = (), dry_run: bool = False) -> list[Any]:
+    """Submit a plan's trials, or describe the jobs they would be in; `but` are keys of trials to leave out."""
+    from slurm import logs_of
+    from slurm.submit import submit as to_slurm
+
+    jobs = [job for job in jobs_of(home, made.manifest) if job.key not in but]
+    told = payload(home, made.manifest)
+    return to_slurm(jobs, ENTRY, told, profile, logs_of(home), dry_run=dry_run, owner=made.manifest["suite"])
+
+
 @click.command()
 @click.argument("suite")
-@profile_option
+@profile_option()
 @override_option
 @selection_options
 @click.option("--dry-run", is_flag=True, help="Show the batch scripts; submit nothing.")
@@ -139,32 +158,21 @@ def submit(
       equipoise status quick --watch
     """
     import tasks
-    from slurm import logs_of
-    from slurm.submit import submit as hand_over
-    from suite.planning.library import expand
 
     profile = load_profile(profile_name, profile_settings)
     folder = resolve_home(home)
     submissions: list[Any] = []
     boards: list[str] = []
-    plans = []
-    for name in expand(suite):
-        device = (f"device={device_of(profile, name, selection, folder)}",)
-        plans.append(planned(name, home=folder, **selection | {"settings": selection["settings"] + device}))
-    for pattern in unmatched(profile, [made.suite for made in plans]):
-        click.echo(f"profile {profile.name}: {pattern} matches nothing of {suite}", err=True)
-    for made in plans:
-        jobs, told = jobs_of(folder, made.manifest), payload(folder, made.manifest)
-        call = partial(hand_over, jobs, ENTRY, told, profile, logs_of(folder), owner=made.manifest["suite"])
+    for made in plans_for(profile, suite, selection, folder):
         if dry_run:
-            submissions += call(dry_run=True)
+            submissions += hand_over(folder, made, profile, dry_run=True)
             continue
         for task in {trial.cell.digest: trial.cell.task for trial in made.trials}.values():
             tasks.prepare(task, folder / "cache", lambda text: click.echo(text, err=True))
         with manifest_unless_refused(folder, made):
             for trial in {trial.key: trial for trial in made.trials}.values():
                 made.write_trial(folder, trial)
-            sent = call()
+            sent = hand_over(folder, made, profile)
         submissions += sent
         boards += [made.manifest["suite"]] if sent else []
     show_submissions(boards, submissions, as_json, home=home, dry_run=dry_run)
@@ -216,10 +224,14 @@ def show_submissions(
         if dry_run:
             click.echo(submission.script)
         else:
-            click.echo(f"job {submission.job_id}: {len(submission.elements)} jobs, {len(submission.keys)} trials")
+            click.echo(f"job {submission.job_id}: {sizes(submission)}")
     for board in [] if dry_run else boards:
         there = f" --home {shlex.quote(home)}" if home else ""
         click.echo(f"follow them with `equipoise status {board} --watch{there}`", err=True)
+
+
+def sizes(submission: Any) -> str:
+    return f"{counted(len(submission.elements), 'job')}, {counted(len(submission.keys), 'trial')}"
 
 
 @click.command()
@@ -303,7 +315,7 @@ def cancel(suite: str, home: str | None) -> None:
     folder = resolve_home(home)
     manifest = manifest_of(folder, suite)
     ended = call_off(jobs_of(folder, manifest), logs_of(folder), manifest["suite"])
-    click.echo(f"cancelled {len(ended)} jobs" + (f": {', '.join(ended)}" if ended else ""))
+    click.echo(f"cancelled {counted(len(ended), 'job')}" + (f": {', '.join(ended)}" if ended else ""))
 
 
 @click.command()
@@ -313,7 +325,7 @@ def cancel(suite: str, home: str | None) -> None:
     is_flag=True,
     help="Those that failed, vanished or were preempted for good (without it: cancelled ones too).",
 )
-@profile_option
+@profile_option()
 @override_option
 @json_option
 @home_option

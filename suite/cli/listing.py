@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from results.text import counted
 from suite.cli.options import json_option, print_json
 
 KINDS = ("strategies", "tasks", "rungs", "suites", "claims", "backends")
@@ -135,7 +136,8 @@ def describe(kind: str, row: dict[str, Any]) -> str:
         )
     if kind == "suites":
         return (
-            f"{row['title']} · {len(row['strategies'])} strategies × {len(row['tasks'])} tasks × {row['seeds']} seeds"
+            f"{row['title']} · {counted(len(row['strategies']), 'strategy', 'strategies')} × "
+            f"{counted(len(row['tasks']), 'task')} × {counted(row['seeds'], 'seed')}"
         )
     if kind == "claims":
         return f"{row['title']} · said: {row['said']}{'' if row['testable'] else ' · not testable here'}"

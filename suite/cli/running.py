@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from results.text import counted
+from suite.cli.cluster import hand_over, load_profile, override_option, plans_for, profile_option
 from suite.cli.options import (
     home_option,
     json_option,
@@ -46,30 +48,50 @@ def prepare(names: tuple[str, ...], settings: tuple[str, ...], home: str | None)
 @click.command()
 @click.argument("suite")
 @selection_options
+@profile_option(required=False, help="Also the jobs that `submit` would make with this profile of a cluster.")
+@override_option
 @json_option
 @home_option
-def plan(suite: str, as_json: bool, home: str | None, **selection: Any) -> None:
+def plan(
+    suite: str,
+    profile_name: str | None,
+    profile_settings: tuple[str, ...],
+    as_json: bool,
+    home: str | None,
+    **selection: Any,
+) -> None:
     """The trials of SUITE, what is there already, and what the rest would cost. Starts nothing.
 
     `claims` lists every claim in the order in which `run claims` trains them: next comes the one that adds least to
-    those before it, and what it says is left is what it adds.
+    those before it, and what it says is left is what it adds. With a profile it says how many jobs there would be, how
+    long they run and what they hold; no cluster is asked, so trials that are queued count as left.
 
     \b
       equipoise plan quick
       equipoise plan standard --tasks fineweb-small --seeds 6
+      equipoise plan quick --profile my-cluster.yaml
     """
-    from suite.planning import estimate
+    from suite.planning import estimate, jobs
 
     folder = resolve_home(home)
+    if profile_settings and profile_name is None:
+        raise ValueError(f"--profile-set: {profile_settings[0]}; expected --profile as well")
+    profile = load_profile(profile_name, profile_settings) if profile_name else None
     summaries: list[dict[str, Any]] = []
-    counted: set[str] = set()
-    for made in ordered_plans(suite, folder, selection):
-        summaries.append(estimate.summarise(made, folder, counted))
-        counted |= {trial.key for trial in made.trials}
+    before: set[str] = set()  # trials of plans before: one that several need counts once
+    for made in ordered_plans(suite, folder, selection, profile):
+        summaries.append(estimate.summarise(made, folder, before))
+        if profile is not None:
+            arrays = hand_over(folder, made, profile, but=before, dry_run=True)
+            summaries[-1]["jobs"] = jobs.priced(made, folder, arrays)
+        before |= {trial.key for trial in made.trials}
     if as_json:
         print_json(summaries[0] if len(summaries) == 1 else summaries)
-    else:
-        click.echo(estimate.as_text(summaries[0]) if len(summaries) == 1 else estimate.table(summaries))
+        return
+    click.echo(estimate.as_text(summaries[0]) if len(summaries) == 1 else estimate.table(summaries))
+    if profile is not None:
+        lines = jobs.as_text(profile.name, [array for summary in summaries for array in summary["jobs"]])
+        click.echo("\n".join(lines))
 
 
 @click.command()
@@ -110,11 +132,14 @@ def run(suite: str, jobs: int | None, tracking: str, as_json: bool, home: str | 
         sys.exit(1)
 
 
-def ordered_plans(suite: str, folder: Path, selection: dict[str, Any]) -> list[Any]:
-    """What a name stands for, planned; several plans cheapest first."""
+def ordered_plans(suite: str, folder: Path, selection: dict[str, Any], profile: Any = None) -> list[Any]:
+    """What a name stands for, planned for here or for a profile's jobs; several plans cheapest first."""
     from suite.planning import estimate, library
 
-    plans = [planned(name, home=folder, **selection) for name in library.expand(suite)]
+    if profile is None:
+        plans = [planned(name, home=folder, **selection) for name in library.expand(suite)]
+    else:
+        plans = plans_for(profile, suite, selection, folder)
     return estimate.cheapest_first(plans, folder) if len(plans) > 1 else plans
 
 
@@ -143,7 +168,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
         where = redacted(os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}")
         if left - len(outcome.failed) > 0 and not outcome.interrupted:
             click.echo(
-                f"MLflow at {where} has not received {left} trials ({mirror.error or 'slow'}); "
+                f"MLflow at {where} has not received {counted(left, 'trial')} ({mirror.error or 'slow'}); "
                 "nothing is lost: `equipoise sync` completes it",
                 err=True,
             )
@@ -151,7 +176,7 @@ def execute(made: Any, folder: Path, jobs: int | None, tracking: str) -> Any:
 
 
 def summary_line(outcome: Any) -> str:
-    parts = [f"{len(outcome.finished)} trials finished", f"{len(outcome.reused)} reused"]
+    parts = [f"{counted(len(outcome.finished), 'trial')} finished", f"{len(outcome.reused)} reused"]
     rare = {"diverged": outcome.diverged, "failed": outcome.failed}
     return ", ".join(parts + [f"{len(keys)} {word}" for word, keys in rare.items() if keys])
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from results.text import counted
 from strategies import registry
 from suite.errors import UsageError
 from suite.words import nearest
@@ -29,7 +30,7 @@ SWEEP_SEEDS = 300_000
 MOST_SEEDS = AA_SEEDS  # of which none is the A/A arm's
 MOST_THREADS = 1_024
 LARGEST_NUMBER = 10**300
-INTERNAL = ("digest", "changed", "first_seed", "joined")  # of a suite, which no file states
+INTERNAL = ("digest", "typed", "changed", "first_seed", "joined")  # of a suite, which no file states
 UNSETTABLE = ("suite", "tasks", "strategies", *INTERNAL)  # by `--set`
 
 
@@ -167,6 +168,7 @@ class Suite(Strict):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 1  # of one trial on a CPU: fixed, because it can change the last bits
     digest: str = ""  # of the file, filled in by `load`
+    typed: str = ""  # as verbs took it, a name or a file: what errors advise
     changed: dict[str, Any] = Field(default_factory=dict)  # by `--set` since then, which the board says
     joined: list[str] = Field(default_factory=list)  # arms that the command line added: nothing that the suite asks for
     first_seed: int = 0  # seeds are counted from here: tuning and sweeps have some that no board reports
@@ -246,7 +248,7 @@ class Suite(Strict):
             return [self.first_seed + seed for seed in range(asked)]
         if asked > len(self.seeds):
             raise UsageError(
-                f"--seeds: {asked}; suite {self.suite} lists {len(self.seeds)} seeds, expected at most these"
+                f"--seeds: {asked}; suite {self.suite} lists {counted(len(self.seeds), 'seed')}, expected at most these"
             )
         return [self.first_seed + seed for seed in self.seeds[:asked]]
 

@@ -16,6 +16,7 @@ import numpy as np
 from results.boards.words import sensitivity_words
 from results.records import ranked_arms
 from results.statistics import power
+from results.text import counted
 from suite.planning.expected import expected_sensitivity
 from suite.planning.plan import Plan, states
 from suite.storage.files import read_json
@@ -244,7 +245,7 @@ def as_text(summary: dict[str, Any]) -> str:
     if summary["hypothesis"]:
         lines.append(f"hypothesis: {summary['hypothesis'].strip()}")
     lines.append(
-        f"{summary['trials']} trials: {states_['done']} done (reused), {states_['new']} to run, "
+        f"{counted(summary['trials'], 'trial')}: {states_['done']} done (reused), {states_['new']} to run, "
         f"{states_['started']} to resume, {states_['failed']} failed (tried again)"
     )
     for task in summary["tasks"]:
@@ -294,7 +295,7 @@ def power_lines(can: dict[str, Any]) -> list[str]:
     lines = []
     if can["detectable_difference"] is not None and math.isfinite(can["detectable_difference"]):
         lines.append(
-            f"{can['seeds']} seeds against {can['compared']} compared arms: detects "
+            f"{counted(can['seeds'], 'seed')} against {counted(can['compared'], 'compared arm')}: detects "
             f"{can['detectable_difference']:.4f} nats/token at 80 % power (sd of a paired difference {can['sd']:.4f}, "
             f"{source}); smallest exact p {can['smallest_p']:.3g}"
         )

@@ -60,7 +60,7 @@ def load(name_or_path: str) -> Suite:
         from results import claims
 
         claim = claims.get(name_or_path.removeprefix(CLAIM))
-        return parse(claims.suite(claim), f"claim {claim.id}", claim.digest)
+        return _typed(parse(claims.suite(claim), f"claim {claim.id}", claim.digest), name_or_path)
     if name_or_path.startswith(TUNE):
         return tuning_suite(load(name_or_path.removeprefix(TUNE)))
     path = find(name_or_path)
@@ -76,7 +76,11 @@ def load(name_or_path: str) -> Suite:
             f"{path}: suite: {suite.suite!r} is a board's name that comes with Equipoise; expected a name of its own, "
             "or the shipped suite with --set, --seeds, --tasks or --strategies"
         )
-    return suite
+    return _typed(suite, name_or_path)
+
+
+def _typed(suite: Suite, name_or_path: str) -> Suite:
+    return suite.model_copy(update={"typed": name_or_path})
 
 
 def boards(suite: str) -> list[str]:

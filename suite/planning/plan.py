@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 import tasks
+from results.text import counted
 from strategies import LayerSpec, Strategy
 from strategies import registry as strategy_registry
 from suite import NUMERICS, PROTOCOL, backends
@@ -69,9 +70,9 @@ class Plan:
                 if lost:
                     arms = ", ".join(sorted({arm for arm, _, _ in lost}))
                     say(
-                        f"suite {manifest['suite']}: {len(lost)} trials of {arms} are no longer on its board, "
-                        f"being of other conditions or of code that has changed since, or their plug-in is not at "
-                        f"hand (--plugin FILE); they stay in the home"
+                        f"suite {manifest['suite']}: no longer on its board, but still in the home: "
+                        f"{counted(len(lost), 'trial')} of {arms}, made under other conditions, by code that has "
+                        f"changed since, or with a plug-in that is not at hand (--plugin FILE)"
                     )
             if manifest["baseline"] not in {arm["arm"] for arm in manifest["arms"]}:
                 say(

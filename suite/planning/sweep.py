@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 import tasks
+from results.text import counted
 from suite import PROTOCOL
 from suite.errors import UsageError
 from suite.planning import config, library, plan
@@ -332,8 +333,8 @@ def as_markdown(said: Mapping[str, Any]) -> str:
     lines = [
         f"# {said['title']}",
         "",
-        f"Sweep `{said['sweep']}` on `{said['task']}` · protocol {said['protocol_version']} · {len(said['seeds'])} "
-        f"seeds that no board reports · `{said['command']}`",
+        f"Sweep `{said['sweep']}` on `{said['task']}` · protocol {said['protocol_version']} · "
+        f"{counted(len(said['seeds']), 'seed')} that no board reports · `{said['command']}`",
         "",
         "Mean held-out loss in nats/token over controls and seeds, all at equal compute; the lowest wins, and the next "
         "value is chosen from there. *Behind*: mean paired difference to the winner ± its standard error.",

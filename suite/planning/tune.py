@@ -9,6 +9,7 @@ none, the one whose MaxVio is lowest, which its board says.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from results.statistics.tuning import SEPARATOR, arm_at, choice
+from results.text import counted
 from strategies import registry
 from suite.errors import UsageError
 from suite.planning.config import CHOSEN, TUNE_SEEDS, ArmEntry, Suite, parse
@@ -42,7 +44,7 @@ def tuning_suite(suite: Suite) -> Suite:
     first = grids.get(suite.baseline) or next(iter(grids.values()))
     data = suite.model_dump(exclude={"digest"}) | {
         "suite": f"{suite.suite}-tuning",
-        "title": f"Tuning of {suite.suite}: one knob per strategy, {suite.tune_seeds} seeds of its own",
+        "title": f"Tuning of {suite.suite}: one knob per strategy, {counted(suite.tune_seeds, 'seed')} of its own",
         "strategies": [entry for grid in grids.values() for entry in grid],
         "joined": [entry["arm"] for arm in suite.joined for entry in grids.get(arm, ())],
         "seeds": suite.tune_seeds,
@@ -205,22 +207,17 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: 
     """
     if registry.get(arm.strategy).knob is None:
         return {}
-    file = path(home, suite.suite)
+    file, command = path(home, suite.suite), f"`equipoise tune {shlex.quote(suite.typed or suite.suite)}`"
     if not file.exists():
-        raise UsageError(
-            f"track: {suite.track} needs {file.name} under {file.parent}; make it with `equipoise tune {suite.suite}`"
-        )
+        raise UsageError(f"track: {suite.track} needs {file.name} under {file.parent}; make it with {command}")
     written = read_json(file)
     if written["protocol_digest"] != suite.digest:
-        raise UsageError(f"track: the suite has changed since it was tuned; run `equipoise tune {suite.suite}` again")
+        raise UsageError(f"track: the suite has changed since it was tuned; run {command} again")
     entry = written["arms"].get(arm.name, {})
     chosen = entry.get("tasks", {}).get(task, {})
     value = (chosen if suite.track == "tuned" else chosen.get("balanced") or {}).get("value")
     if value is None:
-        raise UsageError(
-            f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; "
-            f"run `equipoise tune {suite.suite}` again"
-        )
+        raise UsageError(f"track: tuning of {suite.suite} chose nothing for {arm.name} on {task}; run {command} again")
     under = entry.get("under", {})
     for name in (task, "conditions"):  # of a stranger's choice it may be anything
         under = under.get(name) if isinstance(under, dict) else {}
@@ -230,14 +227,14 @@ def chosen_settings(home: Path, suite: Suite, arm: ArmEntry, task: str, config: 
         more = f" and {len(others) - 6} more" if len(others) > 6 else ""
         raise UsageError(
             f"track: {arm.name} on {task} was tuned with {'; '.join(others[:6])}{more}; "
-            f"run `equipoise tune {suite.suite}` again with the same --set"
+            f"run {command} again with the same --set"
         )
     return {entry["parameter"]: value}
 
 
 def as_text(result: dict[str, Any]) -> str:
     """What was chosen, a line per arm and task, with the losses over the grid."""
-    lines = [f"tuned {result['suite']} with {result['seeds']} seeds of its own"]
+    lines = [f"tuned {result['suite']} with {counted(result['seeds'], 'seed')} of its own"]
     for arm, entry in result["arms"].items():
         for task, chosen in entry["tasks"].items():
             grid = ", ".join(

@@ -11,6 +11,7 @@ from results.submissions import packing
 from results.submissions.expected import Expected
 from results.submissions.verify import Report
 from results.submissions.verify import verify as verify_archive
+from results.text import counted
 from strategies import registry
 from strategies.registry.source_text import text_digest
 from suite.errors import UsageError
@@ -49,8 +50,8 @@ def manifest_to_pack(
         whole = packing.whole_seeds(part, home / "trials")
         hint = f"`--seeds {whole}` packs those that are whole" if whole else f"{library.how_to_run(suite)} goes on"
         raise UsageError(
-            f"{suite}: {len(lacking)} of {len(part['trials'])} trials have no record, such as {first['arm']} on "
-            f"{first['task']}, seed {first['seed']}; {hint}"
+            f"{suite}: no record of {len(lacking)} of {counted(len(part['trials']), 'trial')}, such as {first['arm']} "
+            f"on {first['task']}, seed {first['seed']}; {hint}"
         )
     if not part["trials"]:
         raise UsageError(f"{suite}: nothing of it is left to pack; expected seeds, strategies and tasks that were run")

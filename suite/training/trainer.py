@@ -157,7 +157,7 @@ class Training:
             self.reporter.warn("the journal is shorter than the checkpoint (the machine stopped?); starting again")
             state = None
         if state is not None and state["ranks"] != self.world.size:
-            raise ValueError(f"the trial was begun by {state['ranks']} processes, not {self.world.size}; resume it so")
+            raise ValueError(f"processes: the trial was begun by {state['ranks']}, not {self.world.size}; resume it so")
         if state is not None:
             self.model.load_state_dict(state["model"])
             for name, parameter in self.model.named_parameters():

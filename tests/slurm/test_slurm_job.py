@@ -34,7 +34,7 @@ def test_trials_run_side_by_side_on_the_devices_they_are_dealt(tmp_path, monkeyp
 
 def test_failures_are_reported_and_the_others_finish(tmp_path):
     mischief = {"a": "fail", "b": "die", "c": "code", "d": "silent"}
-    with pytest.raises(TrialsFailedError, match=r"4 of 5 trials failed: a \(exit code 1\), b .*SIGKILL.*c.*d"):
+    with pytest.raises(TrialsFailedError, match=r"4 of 5 failed: a \(exit code 1\), b .*SIGKILL.*c.*d"):
         pack(tmp_path, *"abcdf", mischief=mischief)()
     assert failure(tmp_path, "a") == ("ZeroDivisionError", "this trial divides by zero", None)
     assert failure(tmp_path, "b") == ("SIGKILL", "killed by SIGKILL, 2 × in this job; often: out of memory", 0)
@@ -47,7 +47,7 @@ def test_a_failure_of_before_counts_in_a_requeued_job_only(tmp_path, monkeypatch
     (tmp_path / "trials" / "a").mkdir(parents=True)
     (tmp_path / "trials" / "a" / "failure.json").write_text("{}")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    with pytest.raises(TrialsFailedError, match=r"1 of 2 trials failed: a \(earlier\)"):
+    with pytest.raises(TrialsFailedError, match=r"1 of 2 failed: a \(earlier\)"):
         pack(tmp_path, "a", "b")()
     assert record(tmp_path, "b")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "0")  # submitted again: a job of its own
@@ -186,7 +186,7 @@ def test_the_signal_has_checkpoints_written_and_the_trials_resume(tmp_path, monk
     assert again == replace(job, cut=True)
     told(tmp_path, steps=5)
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    with pytest.raises(TrialsFailedError, match=r"1 of 3 trials failed: c \(earlier\)"):
+    with pytest.raises(TrialsFailedError, match=r"1 of 3 failed: c \(earlier\)"):
         again()
     assert record(tmp_path, "a")
     assert record(tmp_path, "b")

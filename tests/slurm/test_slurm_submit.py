@@ -45,7 +45,7 @@ def test_what_a_refusal_leaves_submitted_is_said(campaign, late, tmp_path, monke
 
     monkeypatch.setattr(module, "_hand_over", hand_over)
     campaign.overrides = {"max_array_size": 2}
-    with pytest.raises(ClusterError, match=r"MaxSubmitJobs; submitted before it: 2 of 3 trials, jobs 42$"):
+    with pytest.raises(ClusterError, match=r"MaxSubmitJobs; submitted before it: 2 of 3 trials, job 42$"):
         campaign.submit(campaign.jobs("a", "b", "c"))
     assert [array.job_id for array in Ledger(campaign.logs).arrays] == ["42"]
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import results
 import tasks
 from tasks import hub
 from tasks.corpus import HubDomain
@@ -71,6 +74,73 @@ def test_a_hub_task_trains_on_a_local_data_set(tmp_path):
     source = tasks.open_source(tasks.load("wikitext-micro", overrides), tmp_path / "cache", 0)
     assert source.domains == ["local"]
     assert source.batch(0)[0].shape == (32, 33)
+
+
+COMMIT = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2"
+
+
+class Hub:
+    """What `datasets` says of a data set whose newest commit is COMMIT; it notes at what its rows were read."""
+
+    def __init__(self, monkeypatch):
+        self.read_at = []
+        monkeypatch.setattr(datasets, "load_dataset_builder", self.builder)
+        monkeypatch.setattr(datasets, "load_dataset", self.rows)
+
+    def builder(self, name, subset, *, data_files, revision):
+        return types.SimpleNamespace(hash=COMMIT if revision is None else revision)
+
+    def rows(self, name, subset, *, revision, **options):
+        self.read_at.append(revision)
+        return [{"text": f"text number {number} " * 50} for number in range(60)]
+
+
+def prepared(tmp_path, said, **given):
+    """The facts of a domain streamed from the hub, prepared."""
+    overrides = {
+        "corpus.domains": {"web": {"dataset": "allenai/c4", "subset": "en", "megabytes": 1, **given}},
+        "rung.vocab_size": 300,
+    }
+    folder = tasks.prepare(tasks.load("wikitext-micro", overrides), tmp_path, said.append)
+    return folder, json.loads((folder / "facts.json").read_text())
+
+
+def test_what_a_data_set_was_read_at_is_said_and_kept(tmp_path, monkeypatch):
+    hub_, said = Hub(monkeypatch), []
+    _, facts = prepared(tmp_path, said)
+    assert hub_.read_at == [COMMIT]  # not whatever is newest by the time that rows come
+    assert facts["domains"]["web"]["dataset"] == "allenai/c4"
+    assert facts["domains"]["web"]["revision"] == COMMIT
+    assert said[0] == (
+        f"web: streaming 1 MB of allenai/c4 at {COMMIT}, as of now; corpus.domains.web.revision: {COMMIT} keeps to it"
+    )
+
+
+def test_a_pinned_revision_is_asked_for_and_makes_another_corpus_of_the_same_text(tmp_path, monkeypatch):
+    other = "f" * 40
+    hub_, said = Hub(monkeypatch), []
+    free, facts = prepared(tmp_path, said)
+    pinned, facts_pinned = prepared(tmp_path, said, revision=other)
+    assert hub_.read_at == [COMMIT, other]
+    assert facts_pinned["domains"]["web"]["revision"] == other
+    assert free != pinned
+    assert facts["digest"] == facts_pinned["digest"]  # of the tokens alone
+    assert "web: streaming 1 MB of allenai/c4" in said
+
+
+def test_files_of_ones_own_have_no_revision(tmp_path):
+    assert hub.revision(domain(write_rows(tmp_path / "rows.jsonl", ["x"]))) is None
+
+
+def test_published_boards_rest_on_no_text_that_may_change():
+    """A suite that trains on a data set of the hub is published once the catalogue, or the suite, says its commit."""
+    for manifest in (Path(results.__file__).parent / "published").glob("*/manifest.json"):
+        for trial in {cell["task"]: cell for cell in json.loads(manifest.read_text())["trials"]}.values():
+            record = manifest.parent / "trials" / trial["trial_key"] / "record.json"
+            corpus = json.loads(record.read_text())["config"]["task"]["corpus"] if record.exists() else {}
+            for name, source in corpus["domains"].items() if corpus.get("kind") == "hub" else ():
+                key = f"{manifest.parent.name}: {trial['task']}: corpus.domains.{name}.revision"
+                assert hub.COMMIT.fullmatch(source["revision"] or ""), f"{key}: expected a commit"
 
 
 def refused(spec):

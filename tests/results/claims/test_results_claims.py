@@ -267,7 +267,7 @@ class TestVerdicts:
     def test_nor_do_divergences(self, tmp_path):
         verdict = verdict_of(tmp_path, -0.04, diverged={("plain", "mix-nano", 0)})
         assert verdict["verdict"] == "undecided"
-        assert "1 trials diverged" in verdict["words"]
+        assert "1 trial diverged" in verdict["words"]
 
     def test_nothing_run(self, tmp_path):
         for verdict in (claims.evaluate(claim_of(tmp_path)), claims.evaluate(claim_of(tmp_path), Records([]))):

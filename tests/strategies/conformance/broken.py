@@ -218,7 +218,7 @@ class WrongDirection(Sound):
 @caught_by("bias-moves")
 class Restless(Sound):
     def step(self, violation_E):
-        return super().step(violation_E) + 1e-4 * torch.arange(len(violation_E))
+        return super().step(violation_E) + 1e-4 * torch.arange(len(violation_E), device=violation_E.device)
 
 
 @caught_by("bias-selects")
@@ -269,7 +269,7 @@ class OwnCountsOnly(Sound):
 
     def __init__(self, spec, config=None, terms=None):
         super().__init__(spec, config, terms)
-        self.seen_E = torch.zeros(spec.num_experts)
+        self.register_buffer("seen_E", torch.zeros(spec.num_experts), persistent=False)
 
     def route(self, hidden_TD, tokens_T, context):
         routing = super().route(hidden_TD, tokens_T, context)
@@ -318,12 +318,12 @@ class PhaseNotSaved(Sound):
 
 @caught_by("resume")
 class AverageNotSaved(Sound):
-    """Goes by the sign of a running average of its loads, which is a plain attribute: while the loads keep their sign,
+    """Goes by the sign of a running average of its loads, which is not saved: while the loads keep their sign,
     an average that begins again at zero has the same one."""
 
     def __init__(self, spec, config=None, terms=None):
         super().__init__(spec, config, terms)
-        self.average_E = torch.zeros(spec.num_experts)
+        self.register_buffer("average_E", torch.zeros(spec.num_experts), persistent=False)
 
     def step(self, violation_E):
         self.average_E = self.average_E.lerp(violation_E, 0.1)
@@ -599,3 +599,71 @@ class GridOfAnotherKind(Sound):
     @dataclass(frozen=True, kw_only=True)
     class Config(Sound.Config):
         fast: bool = False
+
+
+@caught_by("device")
+class MakesOnTheHost(Sound):
+    def step(self, violation_E):
+        return super().step(violation_E) + torch.zeros(len(violation_E))
+
+
+@caught_by("device")
+class ListsOnTheHost(SoundTopK):
+    def route(self, hidden_TD, tokens_T, context):
+        routing = super().route(hidden_TD, tokens_T, context)
+        routing.token_A = torch.arange(len(tokens_T)).repeat_interleave(self.spec.top_k)
+        return routing
+
+
+@caught_by("device")
+class KeepsBesideItsBuffers(Sound):
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self._still_E = torch.zeros(spec.num_experts)
+
+    def select(self, scores_TE):
+        return super().select(scores_TE) + self._still_E
+
+
+@caught_by("device")
+class ReadsWithNumpy(Sound):
+    def step(self, violation_E):
+        return torch.from_numpy(super().step(violation_E).numpy()).to(violation_E)
+
+
+class Noisy(SoundTopK):
+    """Nothing is wrong with it either: noise on the choice, of a stream for each step, drawn on the host and moved."""
+
+    name = title = "noisy"
+
+    def __init__(self, spec, config=None, terms=None):
+        super().__init__(spec, config, terms)
+        self.register_buffer("passed", torch.tensor(0))
+
+    def stream(self):
+        return f"noise {int(self.passed)}"
+
+    def noise(self, logits_TE):
+        return torch.randn(logits_TE.shape, generator=self.spec.generator(self.stream())).to(logits_TE.device)
+
+    def route(self, hidden_TD, tokens_T, context):
+        logits_TE = self.router(hidden_TD)
+        scores_TE = score(logits_TE, self.spec.score)
+        noisy_TE = scores_TE.detach() + (0.01 * self.noise(logits_TE) if self.training else 0.0)
+        experts_TK = choose(noisy_TE, self.spec.top_k)
+        return Routing.top_k(experts_TK, gates(scores_TE, experts_TK, self.spec), logits_TE, scores_TE)
+
+    def rebalance(self, load_E, pooled):
+        self.passed += 1
+
+
+@caught_by("seed")
+class SameNoise(Noisy):
+    def stream(self):
+        return "noise"
+
+
+@caught_by("device")
+class DrawsWithTheHostsGenerator(Noisy):
+    def noise(self, logits_TE):
+        return torch.randn(logits_TE.shape, generator=self.spec.generator(self.stream()), device=logits_TE.device)

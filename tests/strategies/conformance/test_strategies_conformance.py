@@ -28,7 +28,7 @@ def test_built_in_strategy_conforms(name):
     assert failures(check(available()[name])) == []
 
 
-@pytest.mark.parametrize("cls", [broken.Sound, broken.SoundTopK])
+@pytest.mark.parametrize("cls", [broken.Sound, broken.SoundTopK, broken.Noisy])
 def test_what_the_broken_ones_start_from_conforms(cls):
     assert failures(check(cls)) == []
 
@@ -51,7 +51,7 @@ def test_a_term_in_the_reported_loss_breaks_two_rules():
 
 def test_every_rule_has_a_strategy_that_breaks_it():
     assert set(broken.CAUGHT_BY.values()) == {rule.id for rule in RULES}
-    assert [rule.number for rule in RULES] == list(range(1, 17))
+    assert [rule.number for rule in RULES] == list(range(1, 18))
 
 
 def test_an_error_inside_a_strategy_is_a_failure_that_names_its_line():
@@ -68,7 +68,7 @@ def test_an_error_inside_a_strategy_is_a_failure_that_names_its_line():
 
 def test_rules_that_presume_a_failed_one_are_not_checked():
     outcomes = check(broken.CannotBeBuilt)
-    assert [outcome.status for outcome in outcomes] == ["failed"] + ["unchecked"] * 15
+    assert [outcome.status for outcome in outcomes] == ["failed"] + ["unchecked"] * 16
     assert outcomes[5].message == "presumes rule constructs"
 
 
@@ -88,7 +88,7 @@ def test_what_a_bias_rule_returns_is_told_once(move, said):
             return move(violation_E)
 
     outcomes = check(Moves)
-    assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 14
+    assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 15
     assert outcomes[1].message == said
     assert outcomes[1].where == f"{__file__}:{Moves.step.__code__.co_firstlineno}"
 
@@ -123,7 +123,7 @@ def test_a_bias_that_loses_its_shape_and_ids_out_of_range_are_told_once():
     ):
         outcomes = check(cls)
         assert outcomes[1].message == said
-        assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 14
+        assert [outcome.status for outcome in outcomes] == ["passed", "failed"] + ["unchecked"] * 15
 
 
 @pytest.mark.parametrize("title", ["SMEBU", "smebu"])
@@ -146,6 +146,59 @@ def test_a_rule_that_draws_at_random_is_not_said_to_ignore_its_settings():
     assert "draws from torch's global random stream" in outcomes["seed"].message
     assert outcomes["settings"].status == "unchecked"
     assert outcomes["settings"].message == "presumes rule seed"
+
+
+def test_a_table_drawn_once_for_all_is_no_noise_even_if_every_call_draws_it():
+    class Draws(broken.SoundTopK):
+        def route(self, hidden_TD, tokens_T, context):
+            fixed_VD = torch.randn(self.spec.vocab_size, self.spec.width, generator=self.spec.generator("table"))
+            return super().route(hidden_TD + fixed_VD.to(hidden_TD)[tokens_T], tokens_T, context)
+
+    assert failures(check(Draws, rules=["seed", "device"])) == []
+
+
+def test_what_is_moved_to_the_device_may_be_made_on_the_host():
+    class Solves(broken.Sound):
+        def step(self, violation_E):
+            host_E = violation_E.cpu() + torch.ones(len(violation_E))
+            solved_E = torch.from_numpy(host_E.numpy() - 1)
+            return super().step(solved_E.to(violation_E.device)) * torch.tensor(1.0)
+
+        def select(self, scores_TE):
+            return super().select(scores_TE)[:, torch.arange(scores_TE.shape[1])]
+
+    assert failures(check(Solves, rules=["device"])) == []
+
+
+@pytest.mark.parametrize(
+    ("cls", "said"),
+    [
+        (
+            broken.MakesOnTheHost,
+            "an accelerator would refuse add() with a tensor that lies on the host; "
+            "make it with device= of a tensor at hand, or register it as a buffer",
+        ),
+        (
+            broken.ListsOnTheHost,
+            "on an accelerator token_A would lie on the host; "
+            "make it with device= of a tensor at hand, or register it as a buffer",
+        ),
+        (broken.ReadsWithNumpy, "an accelerator would refuse numpy(); expected .cpu() before it"),
+        (
+            broken.DrawsWithTheHostsGenerator,
+            "an accelerator would refuse randn() with a generator of the host, as spec.generator(…) is; "
+            "draw on the host and move it with .to",
+        ),
+    ],
+)
+def test_a_tensor_of_the_wrong_device_is_told_at_its_line(cls, said):
+    (outcome,) = check(cls, rules=["device"])
+    assert outcome.message == said
+    file, _, line = outcome.where.rpartition(":")
+    method = next(value for name in ("step", "route", "noise") if (value := vars(cls).get(name)))
+    first = method.__code__.co_firstlineno
+    assert file == broken.__file__
+    assert first <= int(line) <= first + 3
 
 
 def test_waived_rules_say_why():

@@ -396,7 +396,7 @@ def test_a_board_cut_short(boards):
     call("run", "tiny.yaml", "--tracking", "none", "--seeds", "1")
     Path("stranger/suites/tiny.json").write_text(Path("publisher/suites/tiny.json").read_text())  # planned: 2 seeds
     said = call("pack", "tiny.yaml", "--by", "Ada", code=2)
-    assert "2 of 4 trials have no record" in said
+    assert "no record of 2 of 4 trials" in said
     assert "`--seeds 1` packs those that are whole" in said
     assert "1 seed\n" in call("pack", "tiny", "--by", "Ada", "--seeds", "1", "--suite", "tiny.yaml")
 

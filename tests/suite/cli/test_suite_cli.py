@@ -168,10 +168,10 @@ def test_check_has_one_line_for_rules_that_presume_a_broken_one(monkeypatch):
     later = [Outcome(rule, "unchecked", "presumes rule constructs") for rule in RULES[1:]]
     monkeypatch.setattr(conformance, "check", lambda cls: [Outcome(RULES[0], "failed", "no"), *later])
     assert call("check", "none", code=1).stdout.splitlines() == [
-        "✗ none: 1 failed, 15 unchecked",
+        "✗ none: 1 failed, 16 unchecked",
         f"  ✗  1 {RULES[0].text}",
         "       failed: no",
-        "  – not checked, presumes rule constructs: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16",
+        "  – not checked, presumes rule constructs: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17",
     ]
 
 
@@ -326,6 +326,18 @@ def test_a_suite_submitted_from_a_machine_without_gpus_is_planned_for_the_jobs_g
     assert "device: auto, but the profile asks for GPUs for some of the trials only" in mixed
 
 
+def test_a_plan_says_what_the_jobs_of_a_profile_would_take(suite_file, home, monkeypatch):
+    monkeypatch.setattr("slurm.submit.setting", None)  # no cluster is asked
+    settings = ("--profile", "example-cpu", "--profile-set", "packing=2", "--profile-set", "cpus_per_task=2")
+    said = call("plan", suite_file, *settings, "--home", home).stdout.splitlines()[-1]
+    assert said.startswith("example-cpu, partition cpu: 3 jobs of 2 cores for 6 trials, ")
+    (array,) = json.loads(call("plan", suite_file, *settings, "--json", "--home", home).stdout)["jobs"]
+    assert (array["jobs"], array["trials"], array["unit"]) == (3, 6, "core-hours")
+    assert "accelerator-hours" in call("plan", suite_file, "--profile", "example-gpu", "--home", home).stdout
+    assert "expected --profile as well" in call("plan", suite_file, *settings[2:], "--home", home, code=2).stderr
+    assert not (home / "slurm").exists()
+
+
 def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(suite_file, home, monkeypatch):
     cancelled = []
     monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("PENDING", "Priority") for job in ids})
@@ -339,7 +351,7 @@ def test_trials_of_an_earlier_plan_are_seen_and_cancelled_under_the_suites_name(
     assert said[0] == "2 queued"
     assert said[1].split() == ["zipf-nano", "·", "smebu", "·", "0", "queued", "job", "9", "Priority"]
     assert " ".join(said[2].split()[1:]) == "queued job 8 of an earlier plan; Priority"
-    call("cancel", "tiny", "--home", home)
+    assert call("cancel", "tiny", "--home", home).stdout == "cancelled 2 jobs: 8, 9\n"
     assert sorted(cancelled[0]) == ["8", "9", "scancel"]
 
 
@@ -392,7 +404,7 @@ def test_resubmitting_says_what_was_called_off(suite_file, home, monkeypatch):
     monkeypatch.setattr("slurm.submit.setting", lambda name: None)
     monkeypatch.setattr("slurm.submit._hand_over", lambda *_: "7")
     ask = (suite_file, "--profile", "example-cpu", "--home", home)
-    call("submit", *ask, "--seeds", 1, "--strategies", "smebu")
+    assert "job 7: 1 job, 1 trial\n" in call("submit", *ask, "--seeds", 1, "--strategies", "smebu").stdout
     monkeypatch.setattr("slurm.ledger.states", lambda ids: {job: JobState("CANCELLED") for job in ids})
     said = call("resubmit", "tiny", "--failed", *ask[1:]).stdout
     assert said.strip() == (

@@ -234,7 +234,7 @@ def test_a_part_of_a_suite_joins_what_was_run_before(tiny_suite, home):
     path = made(shorter, only_arms=["sign_bias"], seeds=[0]).write_manifest(home, told.append)
     assert len(plan.read_json(path)["trials"]) == 1
     assert len(told) == 2
-    assert "6 trials of aux_loss, none, smebu are no longer on its board" in told[0]
+    assert "no longer on its board, but still in the home: 6 trials of aux_loss, none, smebu, " in told[0]
     assert "suite tiny: its baseline 'aux_loss' has not been run and is not run now; without it" in told[1]
 
 

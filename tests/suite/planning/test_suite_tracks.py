@@ -180,6 +180,13 @@ def test_the_tuned_track_without_tuning_says_what_to_do(tiny_suite, home):
         plan.make_plan(suite, home=home)
 
 
+def test_advice_names_the_suite_as_it_was_typed(suite_file, home):
+    said = call("plan", suite_file, "--set", "track=tuned", "--home", home, code=2).stderr
+    assert f"make it with `equipoise tune {suite_file}`" in said
+    said = call("plan", "quick", "--set", "track=tuned", "--home", home, code=2).stderr
+    assert "make it with `equipoise tune quick`" in said
+
+
 def test_publish_and_reproduce(suite_file, home, tmp_path):
     call("run", suite_file, "--home", home, "--tracking", "none", "--strategies", "none,aux_loss,smebu")
     boards = tmp_path / "published"
