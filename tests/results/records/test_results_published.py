@@ -58,11 +58,9 @@ def test_what_rests_on_a_trial(tmp_path):
     assert resting(tmp_path / "none" / "trials") == {}
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"trials": [{}]}', '{"trials": null}', "[" * 100_000])
+@pytest.mark.parametrize("text", ["{", '"x"', '{"trials": [{}]}', '{"trials": null}', "[" * 100_000])
 @pytest.mark.parametrize("name", ["one/manifest.json", "claims.json"])
 def test_what_cannot_be_read_is_named_and_taken_for_nothing(tmp_path, name, text):
-    if (name, text) == ("claims.json", "[]"):
-        pytest.skip("no verdicts")
     (tmp_path / "one").mkdir()
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / name}: cannot be read (")):
