@@ -1,4 +1,4 @@
-"""Whether published boards and their pages are what the manifests and records beside them give.
+"""Whether published boards and their pages are what their manifests and the folder's records give.
 
 Every board of today's protocol is built again, and what a report writes of it is written again, into a folder that is
 thrown away. All of leaderboard.json, .md and .csv, of the superseded entries, of pages and index is compared, but for
@@ -21,6 +21,7 @@ from typing import Any
 from results import records
 from results.boards import leaderboard
 from results.pages import html, markdown, site
+from results.records.published import trials_of
 from results.statistics.machine import Machine, load, names
 from results.submissions.merging import past_manifest
 from results.text import counted
@@ -93,7 +94,7 @@ def _board(folder: Path, fresh: Path, protocol: str) -> Iterator[str]:
         return
     for name in ("leaderboard.json", "manifest.json"):
         shutil.copyfile(folder / name, fresh / name)
-    html.write_report(board, manifest, folder / "trials", fresh)
+    html.write_report(board, manifest, trials_of(folder), fresh)
 
 
 def _built(folder: Path, name: str, manifest: Json) -> tuple[Json, list[str]]:
@@ -101,7 +102,7 @@ def _built(folder: Path, name: str, manifest: Json) -> tuple[Json, list[str]]:
     old = _read(folder / name)
     new = leaderboard.build(
         manifest,
-        records.collect(manifest, folder / "trials"),
+        records.collect(manifest, trials_of(folder)),
         hardware=old["hardware"],
         generated=old["generated"],
         machine=Machine.model_validate(old["machine"]),

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from results.records.published import trials_of
 from results.statistics.horizons import Curve
 from results.statistics.sensitivity import FIT_GAIN
 
@@ -217,7 +218,7 @@ def load(published: Path) -> list[Board]:
         if file.parent == published:
             continue
         content, manifest = _read(file), _read(file.with_name("manifest.json"))
-        board = Board(file.parent.relative_to(published).as_posix(), content, manifest, file.parent / "trials")
+        board = Board(file.parent.relative_to(published).as_posix(), content, manifest, trials_of(file.parent))
         try:
             for cell in cells([board]):
                 _ = cell.margin, [row.losses for row in cell.rows], board.protocol

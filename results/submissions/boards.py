@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.records import check_manifest, load_record
+from results.records.published import VERDICTS, resting, trial_folders, trials_of
 from results.submissions.contents import Trial
 from results.submissions.expected import AA_SEEDS, trial_key
 from results.submissions.merging import past_manifest
@@ -27,19 +28,23 @@ FILE_BYTES = 8 * 2**20
 CLOSE = 1e-9
 EARLIER = "protocol-"  # folders of boards that were made under rules of comparison that no longer hold
 
+Records = dict[str, dict[str, Any]]  # by trial key
+
 
 def check_boards(published: Path, protocols: Sequence[str], now: datetime | None = None) -> list[str]:
-    """A line for everything that is wrong with the boards, and the claims' trials, below a folder."""
+    """A line for everything that is wrong with the boards, and the trials that they and verdicts on claims rest on.
+
+    Every trial is looked at once, whatever rests on it.
+    """
     now = now or datetime.now(UTC)
     found = list(_files(published))
+    records: dict[Path, Records] = {}
+    for folder in sorted({*trial_folders(published), *map(trials_of, published.rglob(VERDICTS))}):
+        records[folder], lines = _trials(folder, now)
+        found += [f"{folder.relative_to(published).as_posix()}{line}" for line in lines]
     for path in sorted(published.rglob("manifest.json")):
-        where = path.parent.relative_to(published).as_posix()
-        found += [f"{where}: {line}" for line in _board(path.parent, _protocols(path, published, protocols), now)]
-    for folder in sorted(published.rglob("trials")):
-        if not (folder.parent / "manifest.json").exists():  # what verdicts on claims rest on
-            for place in sorted(folder.iterdir()):
-                where = place.relative_to(published).as_posix()
-                found += [f"{where}: {line}" for line in _record(place, now)[1]]
+        where, there = path.parent.relative_to(published).as_posix(), records.get(trials_of(path.parent), {})
+        found += [f"{where}: {line}" for line in _board(path.parent, _protocols(path, published, protocols), there)]
     return found
 
 
@@ -63,7 +68,28 @@ def _files(published: Path) -> Iterator[str]:
                 yield f"{where}: {size:,} bytes; expected at most {FILE_BYTES:,}"
 
 
-def _board(folder: Path, protocols: Sequence[str], now: datetime) -> Iterator[str]:
+def _trials(folder: Path, now: datetime) -> tuple[Records, list[str]]:
+    """The records of a folder of trials, and what is wrong with them or missing."""
+    records: Records = {}
+    lines = []
+    there = {place.name: place for place in sorted(folder.iterdir())} if folder.is_dir() else {}
+    for key, place in there.items():
+        record, wrong = _record(place, now)
+        lines += [f"/{key}: {line}" for line in wrong]
+        if record is not None:
+            records[key] = record
+    try:
+        rests = resting(folder)
+    except ValueError as error:
+        return records, [*lines, f": {error}"]
+    for key in sorted(there.keys() - rests.keys()):
+        lines.append(f"/{key}: no board and no verdict on a claim rests on it; publishing into this folder removes it")
+    for key in sorted(key for key, names in rests.items() if VERDICTS in names and key not in records):
+        lines.append(f": no record of trial {key!r:.40}, which a verdict on a claim rests on")
+    return records, lines
+
+
+def _board(folder: Path, protocols: Sequence[str], trials: Records) -> Iterator[str]:
     try:
         manifest = parse((folder / "manifest.json").read_bytes())
         check_manifest(manifest)
@@ -79,21 +105,12 @@ def _board(folder: Path, protocols: Sequence[str], now: datetime) -> Iterator[st
         problem = text_problem(text, 400)
         if problem:
             yield f"manifest: {problem}"
-    records: dict[str, dict[str, Any]] = {}
     cells = {cell["trial_key"]: (arms, cell) for part in places for arms, cell in part}
-    for key, (arms, cell) in cells.items():
-        place = folder / "trials" / key
-        if (place / "record.json").exists():
-            record, lines = _record(place, now)
-            where = f"{cell['arm']}/{cell['task']}/{cell['seed']}"
-            yield from (f"{where}: {line}" for line in lines)
-            if record is not None:
-                records[key] = record
-                yield from (f"{where}: {line}" for line in _cell(record, cell, arms, manifest.get("aa_arm")))
-    if (folder / "trials").is_dir():
-        for place in sorted((folder / "trials").iterdir()):
-            if place.name not in cells:  # whatever it is for, it has to be true to itself
-                yield from (f"trials/{place.name}: {line}" for line in _record(place, now)[1])
+    records = {key: trials[key] for key in cells if key in trials}
+    for key, record in records.items():
+        arms, cell = cells[key]
+        where = f"{cell['arm']}/{cell['task']}/{cell['seed']}"
+        yield from (f"{where}: {line}" for line in _cell(record, cell, arms, manifest.get("aa_arm")))
     try:
         yield from _rows(board, records)
     except (KeyError, TypeError, AttributeError) as error:
@@ -152,7 +169,7 @@ def _cell(
 
 
 def _rows(board: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Losses and differences of every row are those of the records beside it."""
+    """Losses and differences of every row are those of its trials' records."""
     losses = {key: record["measures"]["val_loss"] for key, record in records.items()}
     labels = {key: record["provenance"]["hardware"]["label"] for key, record in records.items()}
     cells = {(row["arm"], row["task"]): {s["seed"]: s["trial_key"] for s in row["seeds"]} for row in board["rows"]}

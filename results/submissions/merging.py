@@ -3,7 +3,7 @@
 A board shows one kind of hardware. A submission from another kind makes a board of its own; one from the same kind
 joins the board that is there, if the trials they have in common came out alike. What is on the board stays: a
 submission adds arms, and seeds that were missing. Only an entry by the same submitter gives way to a newer one, and
-stays readable under `superseded`.
+stays readable under `superseded`. The same holds for trials that other boards of the folder have already.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import copy
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from results.records import load_record
+from results.records.published import trials_of
 from results.statistics.estimates import mean_interval
 from results.submissions.contents import Submission, Trial
 
@@ -42,21 +43,25 @@ class Merged:
     remarks: list[str] = field(default_factory=list)
 
     def has(self, key: str) -> bool:
-        """Whether the trial's record is in the board's folder."""
-        return (self.folder / "trials" / key / "record.json").exists()
+        """Whether the trial's record is published, be it by another board of the folder."""
+        return (trials_of(self.folder) / key / "record.json").exists()
 
     def record(self, key: str) -> dict[str, Any] | None:
-        """The trial's record: the board's, or else that of a submission that joined before."""
-        return load_record(self.folder / "trials" / key) if self.has(key) else self.unwritten.get(key)
+        """The trial's record: the published one, or else that of a submission that joined before."""
+        return load_record(trials_of(self.folder) / key) if self.has(key) else self.unwritten.get(key)
 
 
 Boards = Mapping[Path, Merged]  # folder → the board as it will be, of those that something joins
 
 
-def place(published: Path, board: str, hardware: str, before: Boards) -> Path:
-    """Where the board of that name on that hardware is, or will be."""
+def place(published: Path, board: str, hardware: str, keys: Collection[str], before: Boards) -> Path:
+    """Where the board of that name on that hardware is, or will be.
+
+    Args:
+        keys: the trials that it will have; where they are published from other hardware, it is not among those boards.
+    """
     first = published / board
-    if _hardware(first, before) in (hardware, None):
+    if _hardware(first, keys, before) in (hardware, None):
         return first
     return published / f"{board}@{re.sub(r'[^a-z0-9]+', '-', hardware.lower()).strip('-')}"
 
@@ -85,13 +90,17 @@ def merge(
         key: trial.record for key, trial in trials.items() if trial.record is not None and key in _cells_by_key(theirs)
     }
     label = next(iter(records.values()))["provenance"]["hardware"]["label"]
-    folder = place(published, theirs["suite"], label, before)
+    folder = place(published, theirs["suite"], label, records, before)
     mark = {"by": submission.head["by"], "when": when, "archive": submission.digest[:16]}
     merged = _there(folder, label, before)
     if merged is None:
         manifest = copy.deepcopy(theirs)
         _mark(manifest, {key: mark for key in records})
-        return Merged(folder, label, manifest, records, added=sorted(records))
+        unwritten = _unwritten(folder, before)
+        merged = Merged(folder, label, manifest, unwritten, added=sorted(records))
+        _compare_shared(merged, theirs, records)
+        merged.unwritten = records | unwritten
+        return merged
     ours = merged.manifest
     _check_conditions(ours, theirs, folder.name)
     if mark["archive"] in {past["archive"] for past in _marks(ours.get("superseded") or {"arms": []}).values()}:
@@ -120,25 +129,31 @@ def merge(
     return merged
 
 
-def _hardware(folder: Path, before: Boards) -> str | None:
-    """What the board in that folder shows; None where there is none."""
+def _hardware(folder: Path, keys: Collection[str], before: Boards) -> str | None:
+    """What the board in that folder shows, or, where it has no pages yet, its trials; None where neither is there."""
     if folder in before:
         return before[folder].hardware
     path = folder / "leaderboard.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8")).get("hardware")
-    first = next(
-        iter(sorted(folder.glob("trials/*/record.json"))), None
-    )  # of one that was interrupted before its pages
-    return load_record(first.parent)["provenance"]["hardware"]["label"] if first else None
+    board = _there(folder, "", before) or Merged(folder, "", {"trials": []}, _unwritten(folder, before))
+    found = map(board.record, [*sorted(_cells_by_key(board.manifest)), *sorted(keys)])
+    return next((record["provenance"]["hardware"]["label"] for record in found if record is not None), None)
 
 
 def _there(folder: Path, hardware: str, before: Boards) -> Merged | None:
     """The board in that folder, nothing joined to it yet but what joins before; None where there is none."""
+    unwritten = _unwritten(folder, before)
     if folder in before:
-        return Merged(folder, hardware, copy.deepcopy(before[folder].manifest), dict(before[folder].unwritten))
+        return Merged(folder, hardware, copy.deepcopy(before[folder].manifest), unwritten)
     path = folder / "manifest.json"
-    return Merged(folder, hardware, json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return Merged(folder, hardware, json.loads(path.read_text(encoding="utf-8")), unwritten) if path.exists() else None
+
+
+def _unwritten(folder: Path, before: Boards) -> dict[str, dict[str, Any]]:
+    """What others will have written by then where the board's trials are."""
+    joined = [merged.unwritten for merged in before.values() if trials_of(merged.folder) == trials_of(folder)]
+    return {key: record for records in joined for key, record in records.items()}
 
 
 def _cells_by_key(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -196,8 +211,8 @@ def _supersede(manifest: dict[str, Any], arm: dict[str, Any], cells: Sequence[Ma
 def _compare_shared(merged: Merged, theirs: Mapping[str, Any], records: Mapping[str, dict[str, Any]]) -> None:
     """Trials that both have must have come out alike: that is what lets the others stand side by side.
 
-    The manifests say which those are. Records of the board's may still be missing, if joining the same submission was
-    interrupted.
+    Those are what the folder's boards have published; on the board's own, records may still be missing, if joining the
+    same submission was interrupted.
     """
     listed = _cells_by_key(merged.manifest)
     arms = {(cell["arm"], cell["task"]) for cell in theirs["trials"]}
@@ -220,13 +235,13 @@ def _compare(merged: Merged, where: str, ours: dict[str, Any], theirs: dict[str,
         raise Apart(f"{merged.folder.name}: {where}: made on {label}, the submission's on {other}")
     if one == two:
         return
-    both = f"{where}, seed {ours['config']['seed']}: {two} in the submission, {one} on the board"
+    both = f"{where}, seed {ours['config']['seed']}: {two} in the submission, {one} published"
     if one is None or two is None or abs(one - two) > room:
         raise Apart(
-            f"{merged.folder.name}: {both}, further apart than the board's own seeds allow ({room:.3g}): the same "
+            f"{merged.folder.name}: {both}, further apart than the published seeds allow ({room:.3g}): the same "
             "trial came out differently"
         )
-    merged.remarks.append(f"{both}; within the spread of its seeds, and the board's stays")
+    merged.remarks.append(f"{both}; within the spread of its seeds, and the published one stays")
 
 
 def _room(losses: Sequence[float]) -> float:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ from suite.cli.advising import renewed
 from suite.cli.options import home_option, json_option, print_json, resolve_home, tracking_option
 
 if TYPE_CHECKING:
-    from results.records import Outcome
     from suite.planning.plan import Plan
 
 
@@ -99,7 +97,7 @@ def compare(arms: tuple[str, ...], suite: str | None, hardware: str | None, as_j
 @click.option(
     "--publish",
     metavar="DIR",
-    help="Write the board with its records to DIR/SUITE, and DIR's index: what `results/published` holds.",
+    help="Write the board to DIR/SUITE, its records to DIR/trials, and DIR's index: what `results/published` holds.",
 )
 @hardware_option
 @click.option(
@@ -133,6 +131,7 @@ def report(
     """
     from results.pages.markdown import leaderboard_markdown
     from suite.planning.library import how_to_run
+    from suite.running.publishing import folder_of_boards, refuse_to_change_trials, refuse_to_lose_trials
 
     if out and publish:
         raise ValueError("--out and --publish: expected one of them; --publish writes to DIR/SUITE")
@@ -146,10 +145,11 @@ def report(
             f"suite {suite}: its baseline {baseline!r} has not been run, only {', '.join(ran)}; "
             f"run it with {how_to_run(asked, f' --strategies {baseline}')}"
         )
-    target = Path(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
+    target = folder_of_boards(publish) / suite if publish else Path(out) if out else folder / "reports" / suite
     if publish:
         refuse_to_lose_trials(target, manifest, folder, hardware)
-    board = write_report(manifest, folder, target, hardware, machine)
+        refuse_to_change_trials(target, [trial["trial_key"] for trial in manifest["trials"]], folder)
+    board = write_report(manifest, folder / "trials", target, hardware, machine)
     if publish:
         publish_records(manifest, folder, target)
     if tracking == "mlflow":
@@ -161,80 +161,30 @@ def report(
     click.echo(f"written: {target / 'index.html'}", err=True)
 
 
-def refuse_to_lose_trials(target: Path, manifest: Mapping[str, Any], home: Path, hardware: str | None) -> None:
-    """Publishing leaves no entry of others behind, and no seed of an arm on a task of which this home has no record.
-
-    A record of another kind of hardware than the board will show is none.
-
-    A trial that was made anew, under another key, takes the older one's place.
-
-    Raises:
-        ValueError: it would; one line that says what would be lost, and what to do.
-    """
-    if not (target / "manifest.json").exists():
-        return
-    from results import records
-    from suite.planning.library import how_to_run
-
-    there, suite = json.loads((target / "manifest.json").read_text(encoding="utf-8")), manifest["suite"]
-    if there.get("superseded") or any(arm.get("submitted") for arm in there["arms"]):
-        raise ValueError(
-            f"{target}: holds entries of others, which this home has not; join yours with `equipoise pack {suite}` "
-            f"and `equipoise merge`"
-        )
-    (kept, _), before = records.collect(manifest, home / "trials").on_one(hardware), target / "trials"
-    lost = Counter(arm for arm, *rest in recorded(records.collect(there, before)) - recorded(kept))
-    if lost:
-        arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(lost.items()))
-        raise ValueError(
-            f"{target}: has trials that this home has not ({arms}); copy {target}/trials into {home}/trials and "
-            f"{how_to_run(suite)}, which trains only what is missing, or name another folder; to drop them on "
-            f"purpose, delete {target} first"
-        )
-
-
-def recorded(found: Iterable[Outcome]) -> set[tuple[str, str, int]]:
-    """Arm, task and seed of the trials that have a record."""
-    return {(outcome.arm, outcome.task, outcome.seed) for outcome in found if outcome.record}
-
-
 def publish_records(manifest: dict[str, Any], home: Path, target: Path) -> None:
-    """The board's records and curves beside it, and the index over all boards of the folder.
+    """The board's records and curves among those of its folder, and the index over all boards there.
 
     Loads step by step stay at home: they are most of a trial's size, and figures that need them are on the board. A
     tuned board brings the losses that its settings were chosen by.
     """
+    from results.records.published import unpublished
     from suite.planning import tune
+    from suite.running.publishing import publish_trials
 
     choice = tune.choice_behind(home, manifest["suite"])
     if choice is not None:
         shutil.copyfile(choice, target / "tuning.json")
-    copy_trials([trial["trial_key"] for trial in manifest["trials"]], home, target)
+    keys = [trial["trial_key"] for trial in manifest["trials"]]
+    behind = unpublished(target, [key for key in keys if (home / "trials" / key / "record.json").exists()])
+    publish_trials(target, keys, home)
+    say_behind(behind)
     renewed(target.parent)
 
 
-def copy_trials(keys: Collection[str], home: Path, target: Path) -> None:
-    """Records, curves and failures of these trials, as far as there are any, into `target/trials`, and no others.
-
-    Records are whole, without the white space; curves are thinned to what figures show.
-    """
-    from results.records.thinning import thin_curves
-
-    if (target / "trials").is_dir():
-        for place in (target / "trials").iterdir():
-            if place.is_dir() and place.name not in keys:  # of an earlier state: nothing rests on it
-                shutil.rmtree(place)
-    for key in keys:
-        source, copy = home / "trials" / key, target / "trials" / key
-        for name in ("record.json", "curves.parquet", "failure.json"):
-            if (source / name).exists():
-                copy.mkdir(parents=True, exist_ok=True)
-                if name == "curves.parquet":
-                    thin_curves(source / name, copy / name)
-                else:
-                    content = json.loads((source / name).read_text(encoding="utf-8"))
-                    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-                    (copy / name).write_text(text + "\n", encoding="utf-8")
+def say_behind(names: Iterable[str]) -> None:
+    """Name what was published before some of its trials were."""
+    for name in names:
+        click.echo(f"{name}: rests on trials that are published only now; publish it anew", err=True)
 
 
 def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
@@ -254,9 +204,9 @@ def send_board(board: dict[str, Any], home: Path, target: Path) -> None:
 
 
 def write_report(
-    manifest: dict[str, Any], home: Path, target: Path, hardware: str | None, machine: str
+    manifest: dict[str, Any], trials: Path, target: Path, hardware: str | None, machine: str
 ) -> dict[str, Any]:
-    """All forms of a board under `target`. Returns the board."""
+    """All forms of a board under `target`, from a folder of trials. Returns the board."""
     from results import records
     from results.boards import leaderboard
     from results.pages import html, markdown
@@ -265,13 +215,13 @@ def write_report(
 
     simulated = load(machine)
     target.mkdir(parents=True, exist_ok=True)
-    found = records.collect(manifest, home / "trials")
+    found = records.collect(manifest, trials)
     board = leaderboard.build(manifest, found, hardware=hardware, generated=now(), machine=simulated)
     write_json(target / "leaderboard.json", board)
     write_json(target / "manifest.json", manifest)
     (target / "leaderboard.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")
     (target / "leaderboard.csv").write_text(markdown.leaderboard_csv(board), encoding="utf-8")
-    html.write_report(board, manifest, home / "trials", target)
+    html.write_report(board, manifest, trials, target)
     return board
 
 
@@ -323,7 +273,7 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
 @click.option(
     "--publish",
     metavar="DIR",
-    help="Write claims.json to DIR, what the verdicts rest on to DIR/claims, and renew DIR's pages.",
+    help="Write claims.json to DIR, what the verdicts rest on to DIR/trials, and renew DIR's pages.",
 )
 @json_option
 @home_option
@@ -337,6 +287,13 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     """
     from results import claims as ledger
     from results.pages import site
+    from results.records.published import VERDICTS, decided, unpublished
+    from suite.running.publishing import (
+        folder_of_boards,
+        publish_trials,
+        refuse_to_change_trials,
+        refuse_to_lose_verdicts,
+    )
     from suite.storage.files import write_json
 
     folder = resolve_home(home, write=False)
@@ -344,17 +301,20 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         raise ValueError("--publish: writes the whole ledger; expected no ID beside it")
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
     verdicts = [verdict_on(claim, folder) for claim in chosen]
+    keys = {key for verdict in verdicts if decided(verdict) for key in verdict["trial_keys"]}
     if publish:
-        refuse_to_lose(Path(publish) / "claims.json", verdicts)
+        published = folder_of_boards(publish) / VERDICTS
+        refuse_to_lose_verdicts(published, verdicts)
+        refuse_to_change_trials(published, keys, folder)
     for place in filter(None, (out, publish)):
         Path(place).mkdir(parents=True, exist_ok=True)
-        write_json(Path(place) / "claims.json", verdicts)
+        write_json(Path(place) / VERDICTS, verdicts)
         (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
     if publish:
-        pairs = zip(chosen, verdicts, strict=True)
-        keys = {trial.key for claim, verdict in pairs if decided(verdict) for trial in plan_of(claim, folder).trials}
-        copy_trials(keys, folder, Path(publish) / "claims")
-        site.write_index(Path(publish))
+        behind = unpublished(published, keys)
+        publish_trials(published, keys, folder)
+        say_behind(behind)
+        site.write_index(published.parent)
     if as_json:
         print_json(verdicts)
     elif ids:
@@ -363,26 +323,6 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         width = max(len(verdict["id"]) for verdict in verdicts)
         for verdict in verdicts:
             click.echo(f"{verdict['id']:<{width}}  {verdict['verdict']}: {verdict['statement']}")
-
-
-def decided(verdict: Mapping[str, Any]) -> bool:
-    return verdict["verdict"] not in ("undecided", "not testable here")
-
-
-def refuse_to_lose(published: Path, verdicts: Sequence[Mapping[str, Any]]) -> None:
-    """Publishing leaves no verdict behind that was reached by the same rule with trials which this home lacks.
-
-    Raises:
-        ValueError: it would; one line that names the claims.
-    """
-    before = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
-    known = {verdict["id"]: verdict["digest"] for verdict in before if decided(verdict)}
-    lost = [v["id"] for v in verdicts if not decided(v) and known.get(v["id"]) == v["digest"]]
-    if lost:
-        raise ValueError(
-            f"{published}: has a verdict on {', '.join(lost)}, this home has not; publish from the home that has its "
-            f"trials, or run them with `equipoise run claims:{lost[0]}`"
-        )
 
 
 def verdict_on(claim: Any, home: Path) -> dict[str, Any]:

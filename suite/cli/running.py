@@ -281,6 +281,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
       equipoise reproduce main-cpu/smebu/text-bench
     """
     import tasks
+    from results.records.published import trials_of
     from suite.running import reproduce as again
     from suite.running.attempt import run_trial
     from suite.storage.files import read_json
@@ -290,7 +291,7 @@ def reproduce(row: str, boards: str | None, seed: int | None, as_json: bool, hom
     wanted = next(iter(seeds)) if seed is None else seed
     if wanted not in seeds:
         raise ValueError(f"--seed: {seed} is not among the row's seeds {sorted(seeds)}")
-    published = read_json(board / "trials" / seeds[wanted] / "record.json")
+    published = read_json(trials_of(board) / seeds[wanted] / "record.json")
     folder = resolve_home(home)
     trial = again.prepare(published, folder)
     click.echo(f"{row}, seed {wanted}: training it again", err=True)

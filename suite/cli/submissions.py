@@ -194,13 +194,16 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
     them, and when. A newer entry of the same submitter takes the older one's place, which stays readable in
     superseded.md beside the board. Safe to repeat: what was interrupted is finished.
     """
+    from results.records.published import unpublished
     from results.submissions import merging
     from suite.cli.advising import renewed
+    from suite.cli.reporting import say_behind
     from suite.running import joining, submitting
+    from suite.running.publishing import folder_of_boards
     from suite.running.reproduce import published_folder
     from suite.storage.files import now
 
-    published = Path(into) if into else published_folder()
+    published = folder_of_boards(into) if into else published_folder()
     day = _day(when) if when else now()[:10]
     reports = {path: submitting.check(path, suites) for path in _archives(paths)}
     for path, report in reports.items():
@@ -217,6 +220,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
             click.echo(f"{path.name}: {error}")
             sys.exit(1)
         boards[joined[path].folder] = joined[path]
+    behind = {name for merged in joined.values() for name in unpublished(merged.folder, merged.added)}
     for path, merged in joined.items():
         joining.write(merged, reports[path])
     for merged in boards.values():
@@ -227,6 +231,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         board, gone = merged.folder.name, f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
         new = f"{len(merged.added)} trials joined {board}{gone}"
         click.echo(f"{path.name}: {new if merged.added else f'{board} has every trial of the submission already'}")
+    say_behind(sorted(behind - {merged.folder.name for merged in boards.values()}))
     renewed(published)
 
 
@@ -235,17 +240,18 @@ def _renew(folder: Path, hardware: str) -> None:
     from results import records
     from results.boards import leaderboard
     from results.pages import markdown
+    from results.records.published import trials_of
     from results.statistics.machine import DEFAULT
     from results.submissions import merging
     from suite.cli.reporting import write_report
     from suite.storage.files import read_json, write_json
 
-    manifest = records.load_manifest(folder / "manifest.json")
-    write_report(manifest, folder, folder, hardware, DEFAULT)
+    manifest, trials = records.load_manifest(folder / "manifest.json"), trials_of(folder)
+    write_report(manifest, trials, folder, hardware, DEFAULT)
     page = folder / "leaderboard.md"
     past = merging.past_manifest(read_json(folder / "manifest.json"))
     if past is not None:
-        board = leaderboard.build(past, records.collect(past, folder / "trials"), hardware=hardware)
+        board = leaderboard.build(past, records.collect(past, trials), hardware=hardware)
         write_json(folder / "superseded.json", board)
         (folder / "superseded.md").write_text(markdown.leaderboard_markdown(board), encoding="utf-8")
         page.write_text(f"{page.read_text('utf-8')}\n[Superseded entries](superseded.md)\n", encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import tempfile
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import tasks
+from results.records.published import compact, trials_of
 from results.records.thinning import thin_curves
 from results.statistics.estimates import mean_interval
 from results.submissions.choice import beside
@@ -49,18 +49,17 @@ def write(merged: Merged, report: Report) -> None:
         ours = read_json(path) if path.exists() else None
         write_json(path, joined_choice(ours, checked_choice(report.submission.choice, report.submission.manifest)))
     for key in merged.added:
-        if not merged.has(key):  # else it is of an entry that gave way, and came out alike
-            write_trial(folder / "trials" / key, report.trials[key])
+        if not merged.has(key):  # else it is of an entry that gave way, or of another board, and came out alike
+            write_trial(trials_of(folder) / key, report.trials[key])
 
 
 def write_trial(place: Path, trial: Trial) -> None:
-    """A trial's curves, thinned, and then its record, without white space, as boards have them."""
+    """A trial's curves, thinned, and then its record, as boards have them."""
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         write_curves(Path(scratch) / "curves.parquet", trial)
         thin_curves(Path(scratch) / "curves.parquet", place / "curves.parquet")
-    text = json.dumps(trial.record, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    write_atomically(place / "record.json", f"{text}\n".encode())
+    write_atomically(place / "record.json", compact(trial.record))
 
 
 def plugin_file(name: str, text: str) -> str:

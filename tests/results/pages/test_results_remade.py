@@ -16,13 +16,13 @@ PROTOCOL = "1"  # of the synthetic suite
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
-    """A board as `report --publish` leaves it, its records beside it; without curves, so that few figures are drawn."""
+    """A board as `report --publish` leaves it, with its records; without curves, so that few figures are drawn."""
     from suite.cli.reporting import publish_records, write_report
 
     home, published = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("checkout") / "results" / "published"
     write_suite(home, ARMS[:4], seeds=6, steps=40, curves=False)
     manifest = json.loads(json.dumps(load_manifest(home / "suites" / "synthetic.json"), sort_keys=True))
-    write_report(manifest, home, published / "synthetic", None, "h100")
+    write_report(manifest, home / "trials", published / "synthetic", None, "h100")
     publish_records(manifest, home, published / "synthetic")
     return published
 

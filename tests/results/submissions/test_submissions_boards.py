@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from results.records.published import trials_of
+from results.submissions import boards as checking
 from results.submissions.boards import check_boards
 
 PROTOCOLS = ("1", "2")
@@ -18,6 +20,9 @@ QUICK = next(path.parent for path in sorted(PUBLISHED.rglob("leaderboard.json"))
 @pytest.fixture
 def boards(tmp_path):
     shutil.copytree(QUICK, tmp_path / "boards" / "quick")
+    for cell in json.loads((QUICK / "manifest.json").read_text())["trials"]:
+        key = cell["trial_key"]
+        shutil.copytree(trials_of(QUICK) / key, tmp_path / "boards" / "trials" / key)
     return tmp_path / "boards"
 
 
@@ -33,7 +38,7 @@ def row(content):
 
 def record_of(boards):
     board = json.loads((boards / "quick" / "leaderboard.json").read_text())
-    return boards / "quick" / "trials" / row(board)["trial_keys"][0] / "record.json"
+    return boards / "trials" / row(board)["trial_keys"][0] / "record.json"
 
 
 def test_as_published_it_is_in_order(boards):
@@ -88,6 +93,50 @@ def test_markup_in_a_title_and_another_protocol(boards):
     edit(boards / "quick" / "manifest.json", lambda content: content["arms"][0].update(title="<b>"))
     assert any("holds markup" in line for line in check_boards(boards, PROTOCOLS))
     assert any("protocol_version: " in line for line in check_boards(boards, ("99",)))
+
+
+def test_a_trial_of_two_boards_is_looked_at_once(boards, monkeypatch):
+    shutil.copytree(boards / "quick", boards / "again")
+    looked, check = [], checking._record
+    monkeypatch.setattr(checking, "_record", lambda place, now: looked.append(place.name) or check(place, now))
+    assert check_boards(boards, PROTOCOLS) == []
+    assert sorted(looked) == sorted(path.name for path in (boards / "trials").iterdir())
+
+
+def test_a_trial_that_nothing_rests_on(boards):
+    def drop(manifest):
+        manifest["trials"].pop()
+
+    key = json.loads((boards / "quick" / "manifest.json").read_text())["trials"][-1]["trial_key"]
+    edit(boards / "quick" / "manifest.json", drop)
+    said = f"trials/{key}: no board and no verdict on a claim rests on it"
+    assert any(line.startswith(said) for line in check_boards(boards, PROTOCOLS))
+    (boards / "claims.json").write_text(json.dumps([{"verdict": "reproduced", "trial_keys": [key]}]))
+    assert not any(line.startswith(said) for line in check_boards(boards, PROTOCOLS))
+
+
+def test_a_trial_of_an_earlier_layout(boards):
+    shutil.copytree(boards / "trials", boards / "quick" / "trials")
+    lines = check_boards(boards, PROTOCOLS)
+    assert len(lines) == len(list((boards / "trials").iterdir()))
+    assert all(line.startswith("quick/trials/") and "rests on it" in line for line in lines)
+
+
+def test_a_verdict_whose_trial_is_gone(boards):
+    (boards / "claims.json").write_text(json.dumps([{"verdict": "reproduced", "trial_keys": ["x"]}]))
+    said = ["trials: no record of trial 'x', which a verdict on a claim rests on"]
+    assert check_boards(boards, PROTOCOLS) == said
+    for name in ("quick", "trials"):
+        shutil.rmtree(boards / name)
+    assert check_boards(boards, PROTOCOLS) == said
+
+
+@pytest.mark.parametrize("name", ["quick/manifest.json", "claims.json"])
+def test_what_says_whose_trials_are_cannot_be_read(boards, name):
+    (boards / name).write_text("{")
+    lines = check_boards(boards, PROTOCOLS)
+    assert any(line.startswith("trials: ") and f"{name}: cannot be read" in line for line in lines)
+    assert not any("rests on it" in line for line in lines)
 
 
 def test_a_curve_that_is_gone(boards):

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from results.records.published import trials_of
 from results.submissions import merging
 from results.submissions.contents import Submission, Trial
 
@@ -77,9 +78,10 @@ def board(tmp_path):
 
 
 def publish(folder, content, label=LABEL):
+    folder.mkdir()
     for key, trial in trials(content, label=label).items():
-        (folder / "trials" / key).mkdir(parents=True, exist_ok=True)
-        (folder / "trials" / key / "record.json").write_text(json.dumps(trial.record))
+        (trials_of(folder) / key).mkdir(parents=True, exist_ok=True)
+        (trials_of(folder) / key / "record.json").write_text(json.dumps(trial.record))
     (folder / "manifest.json").write_text(json.dumps(content))
     (folder / "leaderboard.json").write_text(json.dumps({"hardware": label}))
 
@@ -87,9 +89,10 @@ def publish(folder, content, label=LABEL):
 def join(board, content, by="Ada", when="2026-01-31", digest="a" * 64, **made):
     merged = merging.merge(submission(content, by, digest), trials(content, **made), board, when)
     held = trials(content, **made)
-    for key in merged.added:
-        (merged.folder / "trials" / key).mkdir(parents=True, exist_ok=True)
-        (merged.folder / "trials" / key / "record.json").write_text(json.dumps(held[key].record))
+    merged.folder.mkdir(exist_ok=True)
+    for key in (key for key in merged.added if not merged.has(key)):
+        (trials_of(merged.folder) / key).mkdir(parents=True, exist_ok=True)
+        (trials_of(merged.folder) / key / "record.json").write_text(json.dumps(held[key].record))
     (merged.folder / "manifest.json").write_text(json.dumps(merged.manifest))
     (merged.folder / "leaderboard.json").write_text(json.dumps({"hardware": made.get("label", LABEL)}))
     return merged
@@ -126,19 +129,63 @@ def test_the_first_board_of_a_suite_takes_the_suites_name(tmp_path):
 
 
 def test_a_baseline_that_came_out_differently_is_refused(board):
-    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9\.0 in the submission, 4\.0 on the board, further"):
+    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9\.0 in the submission, 4\.0 published, further"):
         join(board, manifest(["base", "strange"]), loss=9.0)
 
 
 def test_a_baseline_within_the_spread_is_remarked(board):
     merged = join(board, manifest(["base", "strange"]), loss=4.001)
     assert len(merged.remarks) == 2
-    assert "within the spread of its seeds, and the board's stays" in merged.remarks[0]
+    assert "within the spread of its seeds, and the published one stays" in merged.remarks[0]
 
 
 def test_a_submission_without_a_common_trial_is_refused(board):
     with pytest.raises(merging.Apart, match="no trial of base on t is in both; nothing ties them together"):
         join(board, manifest(["base", "strange"], seeds=(7, 8)))
+
+
+def second(arms):
+    """A manifest of another board's."""
+    return manifest(arms) | {"suite": "second"}
+
+
+def test_a_board_shares_the_trials_that_others_have(board):
+    before = (board / "trials" / "base0" / "record.json").read_bytes()
+    merged = join(board, second(["base", "strange"]), loss=4.001)
+    assert merged.folder == board / "second"
+    assert merged.added == ["base0", "base1", "strange0", "strange1"]
+    assert len(merged.remarks) == 2
+    assert (board / "trials" / "base0" / "record.json").read_bytes() == before  # the first that is published stays
+    assert arms(merged)["strange"]["submitted"][0]["trials"] == ["strange0", "strange1"]
+
+
+def test_a_trial_that_another_board_has_otherwise_is_refused(board):
+    with pytest.raises(merging.Apart, match=r"second: base on t, seed 0: 9\.0 in the submission, 4\.0 published"):
+        join(board, second(["base", "strange"]), loss=9.0)
+
+
+def test_trials_of_other_hardware_are_not_shared(board):
+    """Nor does the board take the suite's name, whose trials lie among those of the first hardware."""
+    merged = join(board, second(["base", "strange"]), label="NVIDIA H100")
+    assert merged.folder == board / "second@nvidia-h100"
+    assert merged.remarks == []
+    assert (board / "trials@nvidia-h100" / "base0" / "record.json").exists()
+
+
+def test_the_second_of_two_finds_the_trials_that_the_first_will_share(tmp_path):
+    first = manifest(["base"])
+    boards = {tmp_path / "tiny": merging.merge(submission(first), trials(first), tmp_path, "2026-01-31")}
+    other = second(["base", "strange"])
+
+    def merge(**made):
+        return merging.merge(submission(other), trials(other, **made), tmp_path, "2026-01-31", boards)
+
+    assert merge(label="NVIDIA H100").folder == tmp_path / "second@nvidia-h100"
+    with pytest.raises(merging.Apart, match=r"second: base on t, seed 0: 9\.0 in the submission, 4\.0 published"):
+        merge(loss=9.0)
+    merged = merge(loss=4.001)
+    assert merged.folder == tmp_path / "second"
+    assert merged.unwritten["base0"]["measures"]["val_loss"] == 4.0
 
 
 def test_nothing_new_adds_nothing(board):
@@ -151,10 +198,10 @@ def test_nothing_new_adds_nothing(board):
 def test_a_record_alone_does_not_say_whose_it_is(board):
     """What is new is what the manifest does not list, or lists without a record."""
     content = manifest(["base", "strange"])
-    stray = board / "tiny" / "trials" / "strange0"
+    stray = board / "trials" / "strange0"
     stray.mkdir()
     (stray / "record.json").write_text(json.dumps(trials(content)["strange0"].record))
-    (board / "tiny" / "trials" / "own1" / "record.json").unlink()
+    (board / "trials" / "own1" / "record.json").unlink()
     merged = join(board, manifest(["base", "own", "strange"]))
     assert merged.added == ["own1", "strange0", "strange1"]
     assert arms(merged)["own"]["submitted"][0]["trials"] == ["own1"]
@@ -218,7 +265,7 @@ def test_a_newer_entry_of_the_same_submitter_takes_the_place_and_the_older_one_s
     }
     assert past["arms"][1]["submitted"][0]["when"] == "2026-01-31"  # as it was, who and when
     for key in ("strange0", "strange1"):
-        assert (board / "tiny" / "trials" / key / "record.json").exists()
+        assert (board / "trials" / key / "record.json").exists()
 
 
 def test_an_archive_that_gave_way_does_not_come_back_by_itself(board):
@@ -236,7 +283,7 @@ def test_an_entry_that_gave_way_before_it_was_written_gets_its_records(board):
     older, newer = manifest(["base", "strange"]), manifest(["base", "strange"], suffix="-new")
     join(board, older)
     join(board, newer, digest="b" * 64)
-    lost = board / "tiny" / "trials" / "strange1" / "record.json"
+    lost = board / "trials" / "strange1" / "record.json"
     lost.unlink()  # as after a kill of the first
     assert join(board, older, when="2026-02-02").added == ["strange1"]
     assert lost.exists()
@@ -260,7 +307,7 @@ def test_the_second_of_two_finds_the_board_as_the_first_will_leave_it(board):
     assert arms(merged)["base"]["submitted"][0]["by"] == "Ada"
     late = manifest(["base", "third"], seeds=(0, 1, 2))
     apart = trials(late) | {"base2": Trial("base2", record("base2", 9.0))}
-    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9.0 in the submission, 4.2 on the board"):
+    with pytest.raises(merging.Apart, match=r"base on t, seed 0: 9.0 in the submission, 4.2 published"):
         merging.merge(submission(late), apart, board, "2026-01-31", boards)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import results
 from results.records import load_record
+from results.records.published import trials_of
 from results.submissions import boards, merging, packing
 from results.submissions.contents import Submission, Trial, columns
 from results.submissions.expected import trial_key
@@ -32,13 +33,13 @@ def strangers(folder):
     beside = {manifest["baseline"], manifest.get("aa_arm"), *(manifest.get("horizons") or {}).values()} - {None}
     donor = next(arm for arm in manifest["arms"] if arm["arm"] not in beside and arm.get("knob") is None)
     theirs = copy.deepcopy(packing.cut(manifest, [], [*beside, donor["arm"]], [manifest["tasks"][0]["name"]]))
-    theirs["trials"] = [cell for cell in theirs["trials"] if (folder / "trials" / cell["trial_key"]).is_dir()]
+    theirs["trials"] = [cell for cell in theirs["trials"] if (trials_of(folder) / cell["trial_key"]).is_dir()]
     for arm in theirs["arms"]:
         if arm["arm"] == donor["arm"]:
             arm |= {"arm": "my_rule", "strategy": "my_rule", "title": "My rule"}
     trials = {}
     for cell in theirs["trials"]:
-        place = folder / "trials" / cell["trial_key"]
+        place = trials_of(folder) / cell["trial_key"]
         record = load_record(place)
         if cell["arm"] == donor["arm"]:
             cell["arm"] = record["config"]["strategy"]["name"] = "my_rule"
@@ -58,6 +59,10 @@ def test_a_strangers_row_on_a_copy_of_a_published_board(folder, tmp_path):
     from suite.running import joining
 
     shutil.copytree(folder, tmp_path / folder.name)
+    for cell in json.loads((folder / "manifest.json").read_text())["trials"]:
+        place = trials_of(folder) / cell["trial_key"]
+        if place.is_dir():
+            shutil.copytree(place, trials_of(tmp_path / folder.name) / place.name)
     before = json.loads((folder / "leaderboard.json").read_text())["rows"]
     donor, report = strangers(folder)
     merged = merging.merge(report.submission, report.trials, tmp_path, "2026-01-31")

@@ -140,7 +140,7 @@ def test_from_a_rule_to_its_row(boards):
     past = (boards / "tiny" / "superseded.md").read_text()
     assert "A stranger's rule until 2026-02-01 (by Ada Lovelace, 2026-01-31)" in past
     assert "superseded.md" in (boards / "tiny" / "leaderboard.md").read_text()
-    assert len(list((boards / "tiny" / "trials").iterdir())) == 8
+    assert len(list((boards / "trials").iterdir())) == 8
     assert len(list((boards / "tiny" / "plugins").iterdir())) == 2  # each by its digest, which its records have
     call("verify", "results/published")
 
@@ -171,7 +171,7 @@ def test_a_merge_that_was_killed_is_finished_by_the_next(into, boards, monkeypat
     call("pack", "tiny.yaml", "--by", "Ada", "--strategies", "none,strange")
     for cell in json.loads((boards / "tiny" / "manifest.json").read_text())["trials"]:
         if cell["arm"] == "none":  # what the board has planned and not run
-            shutil.rmtree(boards / "tiny" / "trials" / cell["trial_key"])
+            shutil.rmtree(boards / "trials" / cell["trial_key"])
 
     def merged(name, *kills):
         """Records and manifest, rows and index after a merge into a copy, killed at each of these and begun again."""
@@ -186,10 +186,10 @@ def test_a_merge_that_was_killed_is_finished_by_the_next(into, boards, monkeypat
                     call(*words)
         call(*words)
         board = folder / "tiny"
-        kept = [board / "manifest.json", *board.rglob("record.json"), *board.rglob("curves.parquet")]
+        kept = [board / "manifest.json", *folder.rglob("record.json"), *folder.rglob("curves.parquet")]
         rows = json.loads((board / "leaderboard.json").read_text())["rows"]
         index = re.sub(r"made \S+", "", (folder / "README.md").read_text())  # the hour
-        return {file.relative_to(board): file.read_bytes() for file in kept}, rows, index
+        return {file.relative_to(folder): file.read_bytes() for file in kept}, rows, index
 
     kills = [(joining, "write_trial", 1), (joining, "write_trial", 4), (submissions, "_renew", 1)]
     assert merged("killed", *kills, (advising, "renewed", 1)) == merged("whole")
@@ -213,7 +213,7 @@ def test_a_board_that_shows_one_of_several_kinds_of_hardware_goes_on_showing_it(
     board = boards / "tiny"
     for cell in json.loads((board / "manifest.json").read_text())["trials"]:
         if cell["arm"] == "none":  # as `report --hardware` leaves it: what it does not show lies beside it
-            file = board / "trials" / cell["trial_key"] / "record.json"
+            file = boards / "trials" / cell["trial_key"] / "record.json"
             record = json.loads(file.read_text())
             record["provenance"]["hardware"]["label"] = "another CPU"
             file.write_text(json.dumps(record))
@@ -305,7 +305,7 @@ def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
     assert "delete results/published/tiny first" in said
     assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
 
-    shutil.copytree(board / "trials", home / "trials", dirs_exist_ok=True)  # as it says
+    shutil.copytree(boards / "trials", home / "trials", dirs_exist_ok=True)  # as it says
     call("run", "tiny.yaml", "--tracking", "none")
     call(*publish)
     file = next(iter(sorted(home.glob("trials/*/record.json"))))
@@ -316,7 +316,7 @@ def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
     assert "has trials that this home has not" in call(*publish, "--hardware", "Acme GPU", code=2)
     file.write_text(made_here)
     records = {path for path in before if path.name == "record.json"}
-    assert set(board.rglob("record.json")) == records
+    assert set(boards.rglob("record.json")) == records
     assert {path: path.read_bytes() for path in records} == {path: before[path] for path in records}
     call("verify", "results/published")
 
@@ -325,13 +325,70 @@ def test_a_board_is_not_replaced_by_a_smaller_one(boards, monkeypatch):
     monkeypatch.setenv("EQUIPOISE_HOME", "anew")
     call("run", "tiny.yaml", "--tracking", "none")
     call(*publish)
-    assert len(set(board.rglob("record.json")) - records) == len(records)
+    assert len(set(boards.rglob("record.json")) - records) == len(records)
 
     monkeypatch.setenv("EQUIPOISE_HOME", "smaller")
     call("run", "tiny.yaml", "--tracking", "none", "--strategies", "aux_loss")
     call(*publish, code=2)
     shutil.rmtree(board)
     call(*publish)
+
+
+def test_boards_of_a_folder_share_trials(boards, tiny_suite, monkeypatch):
+    """Each is there once, stays while another board rests on it, and is of one home."""
+    home, publish = str(Path("publisher").resolve()), ("--publish", "results/published", "--tracking", "none")
+    tiny_suite |= {"suite": "second", "strategies": ["aux_loss", "smebu"]}
+    Path("second.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call("run", "second.yaml", "--tracking", "none", "--home", home)
+    call("report", "second", *publish, "--home", home)
+
+    def held():
+        return {path.parent.name for path in boards.rglob("record.json")}
+
+    def listed(name):
+        return {cell["trial_key"] for cell in json.loads((boards / name / "manifest.json").read_text())["trials"]}
+
+    assert len(listed("tiny") & listed("second")) == 2
+    assert held() == listed("tiny") | listed("second")
+    assert "in order: boards and claims of 6 trials" in call("verify", "results/published")
+
+    call("run", "second.yaml", "--tracking", "none")  # another home, whose times are others
+    before = {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()}
+    said = call("report", "second", *publish, code=2)
+    assert re.search(r"second: trial \w+: loss \S+ of .* published, and 1 others; expected .* needed by tiny too", said)
+    assert {path: path.read_bytes() for path in boards.rglob("*") if path.is_file()} == before
+
+    shutil.rmtree(boards / "tiny")
+    assert "no board and no verdict on a claim rests on it" in call("verify", "results/published", code=1)
+    call("report", "second", *publish, "--home", home)
+    assert held() == listed("second")
+    assert "in order: boards and claims of 4 trials" in call("verify", "results/published")
+    monkeypatch.setenv("EQUIPOISE_HOME", home)
+    for words in (("report", "tiny", "--tracking", "none", "--publish"), ("merge", "any.tar.gz", "--into")):
+        said = call(*words, home, code=2)
+        assert "publisher: is a home, with trials of its own; expected a folder of published boards" in said
+
+
+def test_a_board_that_is_behind_is_named(boards, tiny_suite):
+    """It lists a trial without a record, and another board brings it."""
+    home, gone = str(Path("publisher").resolve()), []
+    for cell in json.loads((boards / "tiny" / "manifest.json").read_text())["trials"]:
+        if cell["arm"] == "none":
+            gone.append(boards / "trials" / cell["trial_key"])
+            shutil.rmtree(gone[-1])
+    call("run", "tiny.yaml", "--tracking", "none", "--home", home)
+    tiny_suite |= {"suite": "second", "strategies": ["aux_loss", "none"]}
+    Path("second.yaml").write_text(yaml.safe_dump(tiny_suite))
+    call("run", "second.yaml", "--tracking", "none", "--home", home)
+    behind = "tiny: rests on trials that are published only now; publish it anew"
+    call("pack", "second.yaml", "--by", "Ada", "--home", home)
+    copied = shutil.copytree(boards, "copied")
+    said = call("merge", "second.tar.gz", "--into", copied, "--suite", "second.yaml")
+    assert said.count(behind) == 1
+    publish = ("--publish", "results/published", "--tracking", "none", "--home", home)
+    assert behind in call("report", "second", *publish)
+    assert all(place.is_dir() for place in gone)
+    assert behind not in call("report", "second", *publish)
 
 
 HERE = {  # what the pages' words are on a suite of seconds and its board

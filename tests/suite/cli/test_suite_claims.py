@@ -73,21 +73,34 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
         "c-advice": "not testable here",
         "d-not-run": "undecided",
     }
-    copied = [sorted(file.name for file in trial.iterdir()) for trial in (boards / "claims" / "trials").iterdir()]
+    copied = [sorted(file.name for file in trial.iterdir()) for trial in (boards / "trials").iterdir()]
     assert copied == [["curves.parquet", "record.json"]] * 12
 
-    kept = {place.name for place in (boards / "claims" / "trials").iterdir()}
-    (boards / "claims" / "trials" / "of-an-earlier-rule").mkdir()
+    kept = {place.name for place in (boards / "trials").iterdir()}
+    (boards / "trials" / "of-an-earlier-rule").mkdir()
     call("claims", "--publish", boards, "--home", home)
-    assert {place.name for place in (boards / "claims" / "trials").iterdir()} == kept
+    assert {place.name for place in (boards / "trials").iterdir()} == kept
     before = (boards / "claims.json").read_bytes()
+    board = boards / "board"  # which rests on a trial that is made anew
+    board.mkdir()
+    key = min(kept)
+    (board / "manifest.json").write_text(json.dumps({"trials": [{"trial_key": key}]}))
+    file = home / "trials" / key / "record.json"
+    made = file.read_text()
+    file.write_text(json.dumps(json.loads(made) | {"attempts": []}))
+    other = CliRunner().invoke(main, ["claims", "--publish", str(boards), "--home", str(home)])
+    assert f"claims.json: trial {key}: loss" in other.output
+    assert "needed by board too" in other.output
+    file.write_text(made)
+    into_home = CliRunner().invoke(main, ["claims", "--publish", str(home), "--home", str(home)])
+    assert "home: is a home, with trials of its own" in into_home.output
     (tmp_path / "empty").mkdir()
     lost = CliRunner().invoke(main, ["claims", "--publish", str(boards), "--home", str(tmp_path / "empty")])
     assert "has a verdict on a-level, b-two, this home has not" in str(lost.exception) + lost.output
     one = CliRunner().invoke(main, ["claims", "a-level", "--publish", str(boards), "--home", str(home)])
     assert "expected no ID beside it" in str(one.exception) + one.output
     assert (boards / "claims.json").read_bytes() == before
-    assert {place.name for place in (boards / "claims" / "trials").iterdir()} == kept
+    assert {place.name for place in (boards / "trials").iterdir()} == kept
 
 
 def test_a_claim_submitted_is_followed_by_the_name_it_was_submitted_under(claims, home):
