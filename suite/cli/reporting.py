@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections import Counter
@@ -273,7 +274,8 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
 @click.option(
     "--publish",
     metavar="DIR",
-    help="Write claims.json to DIR, what the verdicts rest on to DIR/trials, and renew DIR's pages.",
+    help="Write claims.json to DIR, what the verdicts rest on to DIR/trials, and renew DIR's pages; other claims than "
+    "the IDs stay as they are published.",
 )
 @json_option
 @home_option
@@ -284,6 +286,7 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
       equipoise list claims
       equipoise run claims:smebu-momentum-matters
       equipoise claims smebu-momentum-matters
+      equipoise claims smebu-momentum-matters --publish results/published
     """
     from results import claims as ledger
     from results.pages import site
@@ -297,8 +300,6 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     from suite.storage.files import write_json
 
     folder = resolve_home(home, write=False)
-    if ids and publish:
-        raise ValueError("--publish: writes the whole ledger; expected no ID beside it")
     chosen = [ledger.get(name) for name in ids] if ids else ledger.load_all()
     verdicts = [verdict_on(claim, folder) for claim in chosen]
     keys = {key for verdict in verdicts if decided(verdict) for key in verdict["trial_keys"]}
@@ -308,8 +309,9 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         refuse_to_change_trials(published, keys, folder)
     for place in filter(None, (out, publish)):
         Path(place).mkdir(parents=True, exist_ok=True)
-        write_json(Path(place) / VERDICTS, verdicts)
-        (Path(place) / "claims.md").write_text(ledger.claims_markdown(verdicts), encoding="utf-8")
+        whole = among_published(published, verdicts) if place == publish else verdicts
+        write_json(Path(place) / VERDICTS, whole)
+        (Path(place) / "claims.md").write_text(ledger.claims_markdown(whole), encoding="utf-8")
     if publish:
         behind = unpublished(published, keys)
         publish_trials(published, keys, folder)
@@ -323,6 +325,15 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
         width = max(len(verdict["id"]) for verdict in verdicts)
         for verdict in verdicts:
             click.echo(f"{verdict['id']:<{width}}  {verdict['verdict']}: {verdict['statement']}")
+
+
+def among_published(published: Path, verdicts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """These verdicts, and the published ones on all other claims, in the ledger's order."""
+    from results import claims as ledger
+
+    known = json.loads(published.read_text(encoding="utf-8")) if published.exists() else []
+    by_id = {verdict["id"]: verdict for verdict in [*known, *verdicts]}
+    return [by_id[claim.id] for claim in ledger.load_all() if claim.id in by_id]
 
 
 def verdict_on(claim: Any, home: Path) -> dict[str, Any]:

@@ -97,10 +97,24 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
     (tmp_path / "empty").mkdir()
     lost = CliRunner().invoke(main, ["claims", "--publish", str(boards), "--home", str(tmp_path / "empty")])
     assert "has a verdict on a-level, b-two, this home has not" in str(lost.exception) + lost.output
-    one = CliRunner().invoke(main, ["claims", "a-level", "--publish", str(boards), "--home", str(home)])
-    assert "expected no ID beside it" in str(one.exception) + one.output
     assert (boards / "claims.json").read_bytes() == before
     assert {place.name for place in (boards / "trials").iterdir()} == kept
+
+
+def test_one_verdict_is_published_among_the_others(claims, home, tmp_path):
+    """From a home that has the trials of one claim alone; the others' verdicts, and their trials, stay."""
+    boards, other = tmp_path / "published", tmp_path / "other"
+    call("run", "claims:b-two", "--home", home, "--tracking", "none", "--jobs", 2)
+    call("claims", "--publish", boards, "--home", home)
+    kept = {place.name for place in (boards / "trials").iterdir()}
+    before = json.loads((boards / "claims.json").read_text())
+    claims("d-more", ["hash"], {"kind": "level", "of": "hash", "measure": "max_vio_batch.tail_mean", **ALWAYS})
+    call("run", "claims:d-more", "--home", other, "--tracking", "none", "--jobs", 2)
+    call("claims", "d-more", "--publish", boards, "--home", other)
+    after = json.loads((boards / "claims.json").read_text())
+    assert after[:-1] == before
+    assert (after[-1]["id"], after[-1]["verdict"]) == ("d-more", "reproduced")
+    assert {place.name for place in (boards / "trials").iterdir()} == kept | set(after[-1]["trial_keys"])
 
 
 def test_a_claim_submitted_is_followed_by_the_name_it_was_submitted_under(claims, home):
