@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from results.plots import looks
 from results.plots.picture import Picture, picture, spoken
@@ -125,6 +126,7 @@ def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
             share = entry["measures"][axis]["share"]["mean"]
             ax.set_title(f"{entry['task']}: {share:.2f} of pairs", fontsize=8, color=MUTED, loc="left")
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.xaxis.set_major_formatter(compact)
             ax.minorticks_off()
             ax.set_xlabel(words[axis])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from results.text import counted
 from suite.cli.advising import renewed
 from suite.cli.options import home_option, json_option, print_json, resolve_home, tracking_option
 
@@ -262,7 +263,9 @@ def sync(suites: tuple[str, ...], home: str | None) -> None:
             became[key] = "recorded" if done else "failed" if kept.failure.exists() else "not finished yet"
     counts = Counter(became.values())
     more = [f", {counts[word]} {word}" for word in ("failed", "damaged") if counts[word]]
-    said = f"{counts['recorded']} trials recorded, {counts['not finished yet']} not finished yet{''.join(more)}"
+    said = (
+        f"{counted(counts['recorded'], 'trial')} recorded, {counts['not finished yet']} not finished yet{''.join(more)}"
+    )
     click.echo(f"MLflow at {redacted(mirror.uri)}: {said}")
     if counts["damaged"]:
         sys.exit(1)

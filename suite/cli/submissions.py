@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from results.records import ranked_arms
+from results.text import counted
 from suite.cli.options import home_option, json_option, parse_seeds, print_json, resolve_home
 from suite.words import quantity
 
@@ -84,7 +85,9 @@ def pack(
     count = sum(name.endswith("/record.json") for name in head["files"])
     digest = archives.digest(target)
     target.with_name(f"{target.name}.sha256").write_text(f"{digest}  {target.name}\n", encoding="utf-8")
-    click.echo(f"{target}: {count} trials, {quantity(target.stat().st_size, 'B')}, SHA-256 {digest}", err=True)
+    click.echo(
+        f"{target}: {counted(count, 'trial')}, {quantity(target.stat().st_size, 'B')}, SHA-256 {digest}", err=True
+    )
 
 
 @click.command()
@@ -144,7 +147,7 @@ def _check_folder(folder: Path, quiet: bool) -> dict[str, Any]:
     lines = check_boards(folder, (*EARLIER, PROTOCOL)) or check_remade(folder, PROTOCOL)
     if not quiet:
         count = sum(1 for _ in folder.rglob("record.json"))
-        for line in lines or [f"in order: boards and claims of {count} trials"]:
+        for line in lines or [f"in order: boards and claims of {counted(count, 'trial')}"]:
             click.echo(f"{folder.name}: {line}")
     return {"archive": str(folder), "violations": lines, "remarks": [], "again": []}
 
@@ -229,7 +232,7 @@ def merge(paths: tuple[str, ...], into: str | None, when: str | None, suites: tu
         for line in merged.remarks:
             click.echo(f"{path.name}: remark: {line}")
         board, gone = merged.folder.name, f"; {', '.join(merged.superseded)} superseded" if merged.superseded else ""
-        new = f"{len(merged.added)} trials joined {board}{gone}"
+        new = f"{counted(len(merged.added), 'trial')} joined {board}{gone}"
         click.echo(f"{path.name}: {new if merged.added else f'{board} has every trial of the submission already'}")
     say_behind(sorted(behind - {merged.folder.name for merged in boards.values()}))
     renewed(published)
