@@ -88,15 +88,15 @@ def recommend(
             click.echo(f"{need.name:<10} {need.question}")
         return
     folder = Path(published) if published else published_folder()
-    own = [_own(devices, experts, causal, learned, knobless, recipe, kind)]
-    asked = own if own[0] else [get(name) for name in names] or list(NEEDS)
-    if own[0] and names:
+    own = _own(devices, experts, causal, learned, knobless, recipe, kind)
+    asked = [own] if own else [get(name) for name in names] or list(NEEDS)
+    if own and names:
         raise ValueError(
             "--need: names a need that is there already; expected it alone, without conditions of your own"
         )
     boards = evidence.load(folder)
     answers = advice(boards, tracks, asked)
-    whole = not names and not own[0]
+    whole = not names and not own
     ranked = rankings(boards) if whole else []
     foretold = foretelling(boards) if whole else []
     if renew:
