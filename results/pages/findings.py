@@ -190,9 +190,12 @@ def _compared(sentence: Sentence, published: Path) -> tuple[list[Figure], list[W
 
 def _agree(sentence: Sentence, figures: list[Figure], words: list[Word]) -> None:
     text = " ".join(sentence.text.split())
+    at = 0  # words stand in the order of their references: a row of a table has several verdicts
     for word in words:
-        if not re.search(rf"\b{re.escape(word.value)}\b", text):
-            raise ValueError(f"{word.reference} is {word.value!r}, which the sentence does not say")
+        found = re.compile(rf"\b{re.escape(word.value)}\b").search(text, at)
+        if not found:
+            raise ValueError(f"{word.reference} is {word.value!r}, which the sentence does not say there")
+        at = found.end()
     for figure in figures:
         if not figure.agrees:
             shown = sentence.text[figure.start : figure.end].strip()

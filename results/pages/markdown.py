@@ -32,7 +32,7 @@ READING_SAVINGS = (
     "*time saved*: how much longer than the row's arm the baseline would take for the row's loss, on so many devices.",
     "*dropped at 1.25*: assignments that a capacity of 1.25 times the mean would have dropped over the whole training.",
 )
-REGISTERED = "Expected beforehand, and written down before its trials (no result)"
+REGISTERED = "Expected beforehand, and written down before its trials (a prediction, not a result)"
 SHORT = ("#", "Strategy", "Δ loss vs baseline [95 % CI]", "Verdict", "n", "MaxVio global", "MaxVio batch", "Dead")
 
 

@@ -42,9 +42,18 @@ class Recommendation:
     @property
     def _balance(self) -> list[str]:
         """What balance foretells, as a table and a figure."""
-        drawn = figure.foretold(self.foretold)
+        drawn = self.drawn_shares
         lines = ["", "## What balance foretells", "", foretelling.READING, "", *glance.as_table(self.shares)]
+        lines += ["", self.elsewhere] if self.elsewhere else []
         return [*lines, "", f"![{drawn.caption}]({FORETOLD})"] if drawn else lines
+
+    @property
+    def elsewhere(self) -> str:
+        return foretelling.elsewhere(self.foretold)
+
+    @property
+    def drawn_shares(self) -> Picture | None:
+        return figure.foretold(self.foretold)
 
     @property
     def shares(self) -> list[list[str]]:
@@ -53,17 +62,22 @@ class Recommendation:
     def block(self, folder: str) -> list[str]:
         """For a README elsewhere: the table with its figure; `folder` is the way to the boards and ends in a slash."""
         lines = [*glance.as_markdown(self.answers, folder), "", glance.travel_in_short(self.ranked)]
-        lines += ["", foretelling.in_short(self.foretold)] if self.foretold else []
+        way = f" [More]({folder}README.md#what-balance-foretells)"
+        lines += ["", foretelling.in_short(self.foretold) + way] if self.foretold else []
         lines += ["", f"[In full]({folder}README.md#in-full), with intervals, seeds and what else was seen."]
         picture = self.picture
         return [*lines, "", f"![{picture.caption}]({folder}{FIGURE})"] if picture else lines
 
     def write_files(self, published: Path) -> None:
         """The figures, and what balance foretells in numbers; files that nothing is in any more go."""
-        for name, drawn in ((FIGURE, self.picture), (FORETOLD, figure.foretold(self.foretold))):
+        for name, drawn in ((FIGURE, self.picture), (FORETOLD, self.drawn_shares)):
             _write(published / name, drawn.svg if drawn else None)
-        told = {entry["key"]: entry for entry in self.foretold}
-        _write(published / FORETELLING, json.dumps(told, indent=1) + "\n" if told else None)
+        _write(published / FORETELLING, json.dumps(self.told, indent=1) + "\n" if self.told else None)
+
+    @property
+    def told(self) -> dict[str, Mapping[str, Any]]:
+        """BOARD/TASK → what balance foretells there."""
+        return {entry["key"]: entry for entry in self.foretold}
 
     @property
     def grid(self) -> list[list[Markup]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from results import records
 from results.boards import leaderboard
-from results.pages import html, markdown, site
+from results.pages import html, markdown, recommendation, site
 from results.records.published import trials_of
 from results.statistics.machine import Machine, load, names
 from results.submissions.merging import past_manifest
@@ -157,6 +157,9 @@ def _pages(published: Path, fresh: Path, protocol: str) -> Iterator[str]:
         if (published / name).exists():
             lines = _differs(published / name, (fresh / name).read_text(encoding="utf-8"), name)
             yield from (f"{line}; `equipoise recommend --renew` writes it anew" for line in lines)
+    told = published / recommendation.FORETELLING
+    for line in _differences(_read(told) if told.exists() else {}, recommendation.of(published).told):
+        yield f"{told.name}: {line}; `equipoise recommend --renew` writes it anew"
 
 
 def _differs(path: Path, ours: str, name: str) -> Iterator[str]:

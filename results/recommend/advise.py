@@ -46,17 +46,17 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
 
     Returns:
         `need`, `question`, `track`; `evidence`: one entry per cell that has any, the longest training first, by tokens
-        per active parameter in steps of four, since rankings travel over size but not over length; then the largest
+        per active parameter in steps of four, since rankings were not seen to travel over length; then the largest
         model, at equal size those of the project before those handed in, and those that compare most before others; a
         cell of which another has all trials is not told again, but named under that one's `same_trials`;
         `blunt`: the same of cells on which experts gain too little to go by, and `why` each does not count;
         `missing`: [{words, where}], what was looked for and not found.
     """
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
-    shortest = min((cell.length for cell in asked if cell.length), default=1.0)
+    longest = max((cell.length for cell in asked), default=0.0)
     asked.sort(
         key=lambda cell: (
-            -math.floor(math.log(max(cell.length, shortest) / shortest, LONGER)),
+            math.floor(math.log(longest / cell.length, LONGER)) if cell.length else math.inf,
             [-part for part in cell.size],
             _handed_in(cell.board),
             -len(cell.rows),
@@ -155,6 +155,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "parameters": cell.size[0],
         "active": int((cell.task.get("parameters") or {}).get("active") or 0),
         "tokens": cell.size[1],
+        "vocabulary": cell.vocabulary,
         "margin": cell.margin,
         "blunt": cell.sensitivity != "fit",
         "devices": need.devices,

@@ -130,6 +130,12 @@ class Cell:
         return int(parameters.get("total") or 0), self.tokens
 
     @property
+    def vocabulary(self) -> int | None:
+        """Tokens that there are; None where the board does not say what guessing among them costs."""
+        guessed = self.task.get("uniform_loss")
+        return round(math.exp(guessed)) if guessed else None
+
+    @property
     def length(self) -> float:
         """How long it is trained: tokens per active parameter; 0 where the board does not say."""
         active = int((self.task.get("parameters") or {}).get("active") or 0)

@@ -12,14 +12,14 @@ from matplotlib.ticker import LogLocator
 from results.plots import looks
 from results.plots.picture import Picture, picture, spoken
 from results.plots.style import HUES, INK, MARKERS, MUTED, calm_ticks, canvas, compact, label_width, short, themed
-from results.recommend.foretelling import DROPPED, MEASURES, READING
+from results.recommend.foretelling import DROPPED, LATE, MEASURES, between, most
 from results.recommend.glance import shown
 from results.recommend.wording import TRACK_WORDS, basis, upper
 
 Answer = Mapping[str, Any]
 Panel = tuple[str, Answer]  # track and cell
 _PANEL, _GAP, _ROW = 1.55, 0.14, 0.24  # inches
-_AXES = (DROPPED, "max_vio_batch")  # measures that losses are drawn against
+_AXES = {DROPPED: "dropped, over all of training", LATE: "MaxVio of late batches"}  # what losses are drawn against
 
 
 def behind_the_best(answers: Sequence[Answer], name: str = "recommendation") -> Picture | None:
@@ -85,29 +85,28 @@ def _fill(ax: Axes, found: Answer, titles: Sequence[str]) -> None:
 
 def foretold(entries: Sequence[Answer], name: str = "foretelling") -> Picture | None:
     """Losses of settings against two measures of balance, a row for each task of the board with the most settings."""
-    own = [entry for entry in entries if entry["board"] == entries[0]["board"]]
+    own = most(entries)
     if not own:
         return None
-    words = {measure.name: f"{measure.words}, {measure.window}" for measure in MEASURES}
+    left, right = ("; ".join(f"{one.words}, {one.window}" for one in MEASURES if one.name == axis) for axis in _AXES)
     caption = (
         f"Held-out loss against balance, a point for each setting of a learned router on {own[0]['board']}: left "
-        f"{words[_AXES[0]]}; then {words[_AXES[1]]}. Lines join one rule's settings. Right the share of pairs that the "
-        f"mean MaxVio of a tenth of training foretells. {READING}"
+        f"{left}; then {right}. Lines join one rule's settings, filled points are the published ones. Right in how "
+        "many pairs of settings the one with the lower mean MaxVio over a tenth of training has the lower loss."
     )
     said = [
-        f"{entry['task']}: {words[axis]} foretells {entry['measures'][axis]['share']['mean']:.2f} of pairs"
+        f"{entry['task']}, {words}: {between(entry['measures'][axis]['share'])} of pairs"
         for entry in own
-        for axis in _AXES
+        for axis, words in _AXES.items()
     ]
-    return picture(name, "What balance foretells", caption, spoken(said), _scatter(own, words), {})
+    return picture(name, "What balance foretells", caption, spoken(said), _scatter(own), {})
 
 
 @themed
-def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
-    wide, high, left, gap, bottom, legend = 2.6, 2.1, 0.65, 0.4, 0.5, 0.35
+def _scatter(entries: Sequence[Answer]) -> Figure:
+    wide, high, left, gap, bottom, legend = 2.5, 2.1, 0.65, 0.5, 0.5, 0.35
     columns = len(_AXES) + any(entry["parts"] for entry in entries)
     width, height = left + columns * (wide + gap) - gap + 0.1, len(entries) * (high + bottom + 0.25) + legend
-    rules = {point["strategy"]: point["title"].partition(" (")[0] for entry in entries for point in entry["points"]}
     figure, first = canvas(width, height, left=left, right=width - left - wide, top=0.25, bottom=height - 0.25 - high)
 
     def axes(line: int, column: int) -> Axes:
@@ -116,27 +115,39 @@ def _scatter(entries: Sequence[Answer], words: Mapping[str, str]) -> Figure:
         return first if (line, column) == (0, 0) else figure.add_axes(place)
 
     for line, entry in enumerate(entries):
-        for column, axis in enumerate(_AXES):
+        for column, (axis, words) in enumerate(_AXES.items()):
             ax = axes(line, column)
-            for rule, title in rules.items():
-                own = sorted((point[axis], point["loss"]) for point in entry["points"] if point["strategy"] == rule)
-                hue, mark = looks.look(rule)
-                color = INK if hue == looks.INK else HUES[hue]
-                ax.plot(*zip(*own, strict=True), color=color, marker=MARKERS[mark], linewidth=0.7, label=title)
+            _settings(ax, entry, axis)
             share = entry["measures"][axis]["share"]["mean"]
-            ax.set_title(f"{entry['task']}: {share:.2f} of pairs", fontsize=8, color=MUTED, loc="left")
-            ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            ax.xaxis.set_major_formatter(compact)
-            ax.minorticks_off()
-            ax.set_xlabel(words[axis])
+            ax.set_title(f"{entry['task']}: the more even wins {share:.0%}", fontsize=8, color=MUTED, loc="left")
+            ax.set_xlabel(words)
             if column == 0:
                 ax.set_ylabel("Δ held-out loss (nats/token)")
         if entry["parts"]:
             ax, count = axes(line, len(_AXES)), len(entry["parts"])
             ax.axhline(0.5, color=MUTED, linewidth=0.8)
+            ax.text(0.02, 0.51, "a coin", color=MUTED, fontsize=7.5)
             ax.plot([(part + 0.5) / count for part in range(count)], entry["parts"], color=INK, marker="o")
             ax.set(ylim=(0.3, 1.02), xlim=(0, 1), xlabel="part of training whose MaxVio is taken")
             ax.set_title(f"{entry['task']}: share of pairs", fontsize=8, color=MUTED, loc="left")
-    figure.legend(*first.get_legend_handles_labels(), loc="lower center", ncols=len(rules), frameon=False, fontsize=8)
+    lines, titles = first.get_legend_handles_labels()
+    figure.legend(lines, titles, loc="lower center", ncols=len(titles), frameon=False, fontsize=8)
     return figure
+
+
+def _settings(ax: Axes, entry: Answer, axis: str) -> None:
+    """A line for each rule over its settings, its published one filled."""
+    rules = {point["strategy"]: point["title"].partition(" (")[0] for point in entry["points"]}
+    for rule, title in rules.items():
+        own = sorted((point for point in entry["points"] if point["strategy"] == rule), key=lambda point: point[axis])
+        hue, mark = looks.look(rule)
+        look = {"color": INK if hue == looks.INK else HUES[hue], "marker": MARKERS[mark], "markersize": 4.5}
+        x, y = [point[axis] for point in own], [point["loss"] for point in own]
+        ax.plot(x, y, **look, linewidth=0.7, markerfacecolor="none", label=title)
+        published = [(point[axis], point["loss"]) for point in own if point["row"].split("/")[-2] == rule]
+        if published:
+            ax.plot(*zip(*published, strict=True), **look, linestyle="none")
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(compact)
+    ax.minorticks_off()

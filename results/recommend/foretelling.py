@@ -35,6 +35,7 @@ class Measure:
 
 
 DROPPED = "dropped"  # what all others are held against
+LATE = "max_vio_batch"  # what papers call a rule balanced by
 MEASURES = (
     Measure(DROPPED, "Dropped: assignments beyond 1.25 × the mean", "all of training", ("dropped", "1.25")),
     Measure("device_rows", "Rows of the busiest of 8 devices", "all of training", ("device_rows", "8")),
@@ -49,15 +50,18 @@ MEASURES = (
 def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
     """How well each measure foretells the loss, per board and task; those with the most settings first.
 
+    Settings of one rule are kin: an interval over settings speaks for other settings of these rules, not of others.
     A setting is a row of a rule whose router goes on learning and that a decoder can use: tables of tokens lead for
     what the table tells, whatever their balance. Rows with a diverged trial take no part. A cell all of whose settings
     another has says nothing more, and is left out.
 
     Returns:
         per cell `key` (BOARD/TASK), `board`, `task`, `settings`, `rules` and `pairs` (how many), `seeds` (the fewest of
-        a setting), `measures`: name → the fields of a `Foretold`, `parts`: the share of pairs that the mean MaxVio of
-        batches foretells, for each tenth of training (empty where curves are missing), and `points`: per setting `row`,
-        `title`, `strategy`, `loss` (mean difference to the baseline, nats/token) and each measure.
+        a setting), `measures`: name → the fields of a `Foretold`, `even_at_end`: the share by each measure among the
+        half of the settings whose late batches are the most even, and how many these are, `parts`: the share of pairs
+        that the mean MaxVio of batches foretells, for each tenth of training (empty where curves are missing), and
+        `points`: per setting `row`, `title`, `strategy`, `loss` (mean difference to the baseline, nats/token) and each
+        measure.
     """
     newest, _ = current(boards)
     placed = [(cell, _points(cell)) for cell in cells(newest) if cell.experts_pay]
@@ -81,6 +85,7 @@ def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
                 "pairs": len(points) * (len(points) - 1) // 2,
                 "seeds": min(point["seeds"] for point in points),
                 "measures": {name: asdict(one) for name, one in told.items()},
+                "even_at_end": _even_at_end(points),
                 "parts": _parts(cell, points),
                 "points": points,
             }
@@ -99,10 +104,19 @@ def _points(cell: Cell) -> list[dict[str, Any]]:
             **measured,
         }
         for row in cell.settings
-        if row.content["strategy"] not in TABLES and row.causal and not row.content["diverged"] and row.losses
+        if row.content["strategy"] not in TABLES and row.causal and not row.content["diverged"]
+        if row.content["delta_loss"]["mean"] is not None
         for measured in [{measure.name: measure.of(row) for measure in MEASURES}]
         if None not in measured.values()
     ]
+
+
+def _even_at_end(points: Sequence[Entry]) -> dict[str, float]:
+    middle = np.median([point[LATE] for point in points])
+    even = [point for point in points if point[LATE] <= middle]
+    losses = [point["loss"] for point in even]
+    shares = {one.name: concordance([point[one.name] for point in even], losses) for one in MEASURES}
+    return {"settings": len(even), **shares}
 
 
 def _parts(cell: Cell, points: Sequence[Entry]) -> list[float]:
@@ -111,6 +125,8 @@ def _parts(cell: Cell, points: Sequence[Entry]) -> list[float]:
     if not all(own and all(file.exists() for file in own) for own in files):
         return []
     by_part_SP = np.array([np.mean([_over_training(file) for file in own], axis=0) for own in files])
+    if not np.isfinite(by_part_SP).all():  # fewer steps than parts
+        return []
     losses = [point["loss"] for point in points]
     return [concordance(part_S, losses) for part_S in by_part_SP.T]
 
@@ -121,7 +137,8 @@ def _over_training(curves: Path) -> np.ndarray:
     step, max_vio = (table[name].to_numpy().astype(float) for name in ("step", "max_vio"))
     part = np.minimum(step / (step[-1] + 1) * PARTS, PARTS - 1).astype(int)
     steps = np.diff(step, prepend=-1)  # that each row stands for
-    return np.array([np.average(max_vio[part == p], weights=steps[part == p]) for p in range(PARTS)])
+    total, weight = (np.bincount(part, weights=of, minlength=PARTS) for of in (steps * max_vio, steps))
+    return np.divide(total, weight, out=np.full(PARTS, np.nan), where=weight > 0)
 
 
 def _known(points: Sequence[Entry], others: Sequence[Entry]) -> bool:
@@ -130,39 +147,56 @@ def _known(points: Sequence[Entry], others: Sequence[Entry]) -> bool:
     return all(point["loss"] in losses for point in points)
 
 
+def most(entries: Sequence[Entry]) -> list[Entry]:
+    """Those of the board with the most settings."""
+    return [entry for entry in entries if entry["board"] == entries[0]["board"]]
+
+
 def grid(entries: Sequence[Entry]) -> list[list[str]]:
-    """A line per measure and a column per cell, under a head: the share of pairs that it foretells."""
-    places = [f"{entry['task']} of {entry['board']} ({entry['settings']} settings)" for entry in entries]
+    """A line per measure and a column per task of the board with the most settings, under a head."""
+    own = most(entries)
+    places = [f"{entry['task']}, {entry['settings']} settings of {entry['board']}" for entry in own]
     lines = [["Measure", "Counted over", *places]]
     for measure in MEASURES:
-        shares = [entry["measures"][measure.name]["share"] for entry in entries]
-        lines.append([measure.words, measure.window, *(_between(share) for share in shares)])
+        shares = [entry["measures"][measure.name]["share"] for entry in own]
+        lines.append([measure.words, measure.window, *(between(share) for share in shares)])
     return lines
 
 
 READING = (
-    "What balance foretells: of two settings of learned routers, how often the one whose loads are more even, by each "
-    "measure, has the lower held-out loss. 0.5 is no word at all; brackets hold with 95 % (bootstrap over settings)."
+    "Of two settings of learned routers, how often has the one whose loads are more even, by each measure, the lower "
+    "held-out loss? 50 % is a coin; brackets hold with 95 % for other settings, with the losses taken as they are."
 )
 
 
+def elsewhere(entries: Sequence[Entry]) -> str:
+    """What other boards say, whose rules differ in more than a knob; empty where there are none."""
+    said = [
+        f"{entry['task']} of {entry['board']} {between(entry['measures'][DROPPED]['share'])} and "
+        f"{between(entry['measures'][LATE]['share'])} ({entry['settings']} settings)"
+        for entry in entries[len(most(entries)) :]
+    ]
+    head = "On boards with fewer settings, whose rules differ in more than a knob, by dropped and by late MaxVio"
+    return f"{head}: {'; '.join(said)}." if said else ""
+
+
 def in_short(entries: Sequence[Entry]) -> str:
-    """The same in a sentence, of the board with the most settings; empty where there is none."""
-    if not entries:
+    """The same in two sentences, of the board with the most settings; empty where there is none."""
+    own = most(entries)
+    if not own:
         return ""
-    own = [entry for entry in entries if entry["board"] == entries[0]["board"]]
-    said = []
-    for entry in own:
-        dropped, late, final = (
-            f"{entry['measures'][name]['share']['mean']:.2f}" for name in (DROPPED, "max_vio_batch", "max_vio_global")
-        )
-        said.append(f"{dropped}, {late} and {final} on {entry['task']}")
+    dropped, late = (
+        " and ".join(f"{between(entry['measures'][name]['share'])} of pairs on {entry['task']}" for entry in own)
+        for name in (DROPPED, LATE)
+    )
     return (
-        "What balance foretells: of two settings of learned routers the more even one has the lower loss in these "
-        "shares of pairs (0.5: no word), by what it drops over all of training, and by its MaxVio of late batches and "
-        f"of held-out text: {'; '.join(said)}."
+        f"What balance foretells: of two of {own[0]['settings']} settings of learned routers ({own[0]['board']}), the "
+        "one with less overload over all of training (assignments beyond 1.25 times the mean; none is really dropped) "
+        f"has the lower loss in {dropped}; the one with the lower MaxVio of late batches in {late}. 50 % is a "
+        "coin."
     )
 
 
-def _between(share: Mapping[str, float]) -> str:
-    return f"{share['mean']:.2f} [{share['low']:.2f}, {share['high']:.2f}]"
+def between(share: Mapping[str, float]) -> str:
+    mean, low, high = (f"{100 * share[name]:.0f}" for name in ("mean", "low", "high"))
+    return f"{mean} % [{low}, {high}]"

@@ -34,12 +34,12 @@ FEW = 5  # strategies; where fewer were compared, the table says how many
 READING = (
     "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
     "the mean late in training (1 + MaxVio of a batch). Learned routers: all but hash and StableMoE, which end as "
-    "fixed tables of tokens. Behind: nats/token; †: less than the board's margin, no reason to choose by. Values are "
-    "the sources' own, but for tuned, balanced: there each knob has the value with the lowest loss among those that "
-    "keep MaxVio under 1, and only rules that are so balanced on the board take part. All can be used by a decoder as "
-    "they were trained."
+    "fixed tables of tokens. Behind, in nats/token: in the third column to the best learned router, in the fourth to "
+    "the lowest loss of all; †: less than the board's margin, no reason to choose by. Values are the sources' own, but "
+    "for tuned, balanced: there each knob has the value with the lowest loss among those that keep MaxVio under 1, and "
+    "only rules that are so balanced on the board take part. All can be used by a decoder as they were trained."
 )
-TUNED = "Tuned, where nothing is balanced: the value with the lowest loss, whatever its MaxVio."
+TUNED = "Tuned: the value with the lowest loss, whatever its MaxVio."
 SIMULATED = (
     "Times on several devices are simulated from recorded loads; extrapolated: beyond what any run was trained for."
 )
@@ -134,7 +134,8 @@ def _track(track: str) -> str:
 def _unlike(found: Answer, first: Answer, track: str) -> str:
     """In what a line differs from the first of its need."""
     said = [_track(track)] if track != "as-published" else []
-    size, length = found["parameters"] - first["parameters"], _per_active(found) / (_per_active(first) or 1.0)
+    size, lengths = found["parameters"] - first["parameters"], (_per_active(found), _per_active(first))
+    length = lengths[0] / lengths[1] if all(lengths) else 1.0
     said += ["larger model" if size > 0 else "smaller model"] if size else []
     said += ["trained for longer"] if length > LONGER else ["shorter training"] if length < 1 / LONGER else []
     return f"– {', '.join(said) or found['task']}"
@@ -196,9 +197,13 @@ def lead(answers: Sequence[Answer]) -> list[str]:
         return []
     active, parameters = (_between([entry[name] for entry in found]) for name in ("active", "parameters"))
     per_active = sorted(_per_active(entry) for entry in found)
+    words = sorted({entry["vocabulary"] for entry in found if entry["vocabulary"]})
+    small = f", here over vocabularies of {words[0]:,} to {words[-1]:,}" if words else ""
     return [
         f"Scale: {active} active parameters ({parameters} in all), {per_active[0]:.2g} to {per_active[-1]:.2g} "
-        f"tokens per active parameter. Nothing here was measured at the size or the length of a real training run."
+        f"tokens per active parameter. Nothing here was measured at the size or the length of a real training run. "
+        f"Hash and StableMoE are tables of tokens{small}: for a large model go by the learned routers, and take the "
+        "lowest loss as a yardstick."
     ]
 
 
@@ -248,7 +253,7 @@ def travel_in_short(ranked: Sequence[Answer]) -> str:
     for words, entries in found.items():
         low, high = (f"{end(entry['tau'] for entry in entries):.2f}" for end in (min, max))
         between = low if low == high else f"{low} to {high}"
-        said.append(f"{words} {between} (at least {min(entry['low'] for entry in entries):.2f})")
+        said.append(f"{words} {between} (at least {min(entry['low'] for entry in entries):.2f})".replace("-", "−"))
     how = (
         "How rankings travel, by Kendall's τ (1: the same order; above 0.5 at least, one place speaks for the other): "
     )

@@ -146,7 +146,9 @@ def as_text(answers: Sequence[Answer], ranked: Sequence[Answer] = (), foretold: 
     if ranked:
         lines += ["How rankings travel", *(f"  {travels(entry)}" for entry in ranked), ""]
     if foretold:
-        lines += [foretelling.READING, *(f"  {'; '.join(line)}" for line in foretelling.grid(foretold)), ""]
+        lines += ["What balance foretells", f"  {foretelling.READING}"]
+        lines += [f"  {'; '.join(line)}" for line in foretelling.grid(foretold)]
+        lines += [f"  {words}" for words in [foretelling.elsewhere(foretold)] if words] + [""]
     return "\n".join(lines).rstrip()
 
 

@@ -1,8 +1,9 @@
 """Which measure foretells the loss: of two settings, how often the one that measures lower also has the lower loss.
 
 The share of concordant pairs, ties by half, is (τ + 1)/2 with Kendall's τ_a; a measure that says nothing has 0.5. Its
-interval, and that of a difference between two measures, is a percentile bootstrap over settings: these stand for all
-the settings that one might try, and their losses are taken as they are. Noise in them draws every share towards 0.5.
+interval, and that of a difference between two measures, is a percentile bootstrap over settings. These stand for other
+settings of the same rules, as if drawn one by one, and not for other rules; their losses are taken as they are, and
+noise in them draws every share towards 0.5.
 
 Shapes: S settings, B resamples.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FEWEST_SETTINGS = 8  # fewer make too few pairs, and intervals that say nothing
+FEWEST_SETTINGS = 6  # fewer make too few pairs to speak of; intervals want twice as many
 _RESAMPLES = 4000
 
 

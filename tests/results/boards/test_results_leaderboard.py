@@ -356,7 +356,7 @@ def test_what_was_registered_stands_on_the_board(tmp_path):
     assert "Expected beforehand" not in leaderboard_markdown(board)
     board = build(manifest | {"hypothesis": "Biases | win."}, collect(manifest, trials))
     assert (
-        "Expected beforehand, and written down before its trials (no result): Biases \\| win."
+        "Expected beforehand, and written down before its trials (a prediction, not a result): Biases \\| win."
         in leaderboard_markdown(board)
     )
 

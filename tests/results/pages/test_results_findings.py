@@ -135,6 +135,14 @@ def test_what_cannot_be_renewed_stays_and_is_named(published):
     assert "is 'better', which the sentence does not say" in line
 
 
+def test_words_stand_in_the_order_of_their_references(published):
+    """A row of a table has several verdicts, and the one of another column is not its own."""
+    row = "| A | {} | {} | <!-- board/a/t delta_loss.verdict; board/b/t delta_loss.verdict -->\n"
+    assert disagreements(row.format("better", "tie"), published) == []
+    (line,) = disagreements(row.format("tie", "better"), published)
+    assert "board/b/t delta_loss.verdict is 'tie', which the sentence does not say there" in line
+
+
 @pytest.mark.parametrize(
     ("figure", "value", "shown"),
     [

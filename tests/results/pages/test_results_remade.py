@@ -135,3 +135,9 @@ def test_a_drawing_of_whole_curves_is_free_in_its_words_alone(rendered, tmp_path
         changed = drawing.replace(change, f"<b>x</b>{change}") if change else drawing
         (tmp_path / "index.html").write_text(page.replace("<figure ", f"{changed}<figure ", 1))
         assert bool(list(_differs(tmp_path / "index.html", page, "index.html"))) == differs, change
+
+
+def test_numbers_that_no_board_gives_of_what_balance_foretells(published):
+    (published / "foretelling.json").write_text(json.dumps({"synthetic/mix-nano": {"settings": 21}}))
+    (line,) = check_remade(published, PROTOCOL)
+    assert line.startswith("foretelling.json: synthetic/mix-nano: {'settings': 21}; its records give None; `equipoise")

@@ -10,7 +10,7 @@ import pytest
 from published_boards import board, losses, row, write
 
 from results.recommend import evidence
-from results.recommend.foretelling import MEASURES, foretelling, grid, in_short
+from results.recommend.foretelling import MEASURES, elsewhere, foretelling, grid, in_short
 
 LEVELS = {f"rule{place}": 3.0 + 0.02 * place for place in range(9)}
 
@@ -59,6 +59,7 @@ def test_measures_are_read_from_the_rows(tmp_path):
         ({"diverged": 1}, 8),
         ({"dropped": {"1.25": None}}, 8),  # records of old
         ({"dropped": {}}, 8),
+        ({"delta_loss": {"mean": None, "verdict": "undecided"}}, 8),  # no seed in common with the baseline
         ({}, 9),
     ],
 )
@@ -85,7 +86,7 @@ def test_the_balance_of_each_tenth_of_training_is_read_from_curves(tmp_path):
 
 
 def test_few_settings_say_nothing(tmp_path):
-    assert foretelling(boards(tmp_path, settings(7))) == []
+    assert foretelling(boards(tmp_path, settings(5))) == []
 
 
 def test_a_board_whose_settings_another_has_is_not_told_again(tmp_path):
@@ -94,11 +95,34 @@ def test_a_board_whose_settings_another_has_is_not_told_again(tmp_path):
     assert [entry["board"] for entry in found] == ["whole"]
 
 
+def test_the_half_that_ends_most_even_is_told_apart(tmp_path):
+    """Late MaxVio is 1 and 2 in turn: the five that have 1 all measure alike by it, and in order by what is dropped."""
+    (entry,) = foretelling(boards(tmp_path, settings()))
+    assert entry["even_at_end"]["settings"] == 5
+    assert (entry["even_at_end"]["dropped"], entry["even_at_end"]["max_vio_batch"]) == (1.0, 0.5)
+
+
+def test_trials_of_fewer_steps_than_parts_have_no_parts(tmp_path):
+    rows = settings(8)
+    for own in rows:
+        own["trial_keys"] = ["short"]
+    found = boards(tmp_path, rows)
+    (found[0].trials / "short").mkdir(parents=True)
+    pq.write_table(pa.table({"step": [0, 1, 2], "max_vio": [1.0] * 3}), found[0].trials / "short" / "curves.parquet")
+    assert foretelling(found)[0]["parts"] == []
+
+
 def test_words(tmp_path):
     found = foretelling(boards(tmp_path, settings()))
     head, *lines = grid(found)
-    assert head == ["Measure", "Counted over", "text-bench of suite (9 settings)"]
+    assert head == ["Measure", "Counted over", "text-bench, 9 settings of suite"]
     assert len(lines) == len(MEASURES)
-    assert lines[0] == ["Dropped: assignments beyond 1.25 × the mean", "all of training", "1.00 [1.00, 1.00]"]
-    assert in_short(found).endswith("of held-out text: 1.00, 0.50 and 0.50 on text-bench.")
-    assert in_short([]) == ""
+    assert lines[0] == ["Dropped: assignments beyond 1.25 × the mean", "all of training", "100 % [100, 100]"]
+    assert "has the lower loss in 100 % [100, 100] of pairs on text-bench;" in in_short(found)
+    assert in_short([]) == elsewhere(found) == ""
+    write(tmp_path / "more", board("whole", levels=LEVELS, rows=settings()))
+    other = [setting(f"rule{i}", 3 + 0.03 * i, 0.1 + 0.1 * i) for i in range(6)]
+    both = foretelling(boards(tmp_path / "more", other, "other"))
+    assert [entry["board"] for entry in both] == ["whole", "other"]
+    assert elsewhere(both).endswith("text-bench of other 100 % [100, 100] and 50 % [50, 50] (6 settings).")
+    assert len(grid(both)[0]) == 3  # the board with the most settings alone
