@@ -41,7 +41,7 @@ MARKERS = ("o", "s", "D", "^")
 
 NARROW, WIDE = 4.4, 9.1  # inches; a phone shows the narrow ones whole and scrolls the wide ones
 OVERLAY = 8  # arms that one pair of axes can still tell apart; more get a panel each
-TITLE_LENGTH = 24
+TITLE_LENGTH = 26
 
 _RC: Any = {
     "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"], "font.size": 8, "text.parse_math": False,
