@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ def recorded(found: Iterable[Outcome]) -> set[tuple[str, str, int]]:
     return {(outcome.arm, outcome.task, outcome.seed) for outcome in found if outcome.record}
 
 
-def refuse_to_change_trials(place: Path, keys: Collection[str], home: Path) -> None:
+def refuse_to_change_trials(
+    place: Path, keys: Collection[str], home: Path, beside: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """No published trial gets another record while something else rests on it: the first that is published stays.
 
     Nor is a trial without a record here, while there is a published one: a board made from this home would not show it.
@@ -71,16 +73,21 @@ def refuse_to_change_trials(place: Path, keys: Collection[str], home: Path) -> N
     Args:
         place: what is to be published: a board's folder, or the `claims.json` beside boards.
         keys: its trials.
+        beside: verdicts that stay in that `claims.json` as they are.
 
     Raises:
         ValueError: one would; one line that says which, who rests on it, and what to do.
     """
     trials = trials_of(place)
     rests = resting(trials)
+    verdicts: dict[str, set[str]] = defaultdict(set)
+    for verdict in filter(decided, beside):
+        for key in verdict["trial_keys"]:
+            verdicts[key].add(f"the verdict on {verdict['id']}")
     changed = {}
     for key in sorted(keys):
         there, here = trials / key / "record.json", home / "trials" / key / "record.json"
-        others = rests.get(key, set()) - {place.name}
+        others = rests.get(key, set()) - {place.name} | verdicts.get(key, set())
         if others and there.exists() and not (here.exists() and compact(read_json(here)) == there.read_bytes()):
             changed[key] = f"trial {key}: {_said(here)} in this home, {_said(there)} published", others
     if changed:
