@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,8 +14,11 @@ from results import records
 from results.records import Outcome
 from results.records.published import compact, decided, resting, trials_of
 from results.records.thinning import thin_curves
+from results.submissions.archive import KEY
 from suite.planning.library import how_to_run
 from suite.storage.files import read_json, write_atomically
+
+OF_A_TRIAL = {"record.json", "curves.parquet", "failure.json"}  # what a published trial's folder holds
 
 
 def folder_of_boards(path: str | Path) -> Path:
@@ -103,30 +107,32 @@ def refuse_to_change_trials(
 def publish_trials(place: Path, keys: Collection[str], home: Path) -> None:
     """These trials, as far as there are any, to where published ones are; then those go that nothing rests on any more.
 
-    What is published says already which trials it rests on, so that none of them goes when another is published.
+    What is published says already which trials it rests on, so that none of them goes when another is published. What
+    publishing did not write stays.
     """
     trials = trials_of(place)
     for key in keys:
         publish_trial(home / "trials" / key, trials / key)
     rests = resting(trials)
     for there in sorted(trials.iterdir()) if trials.is_dir() else []:
-        if there.is_dir() and there.name not in rests:
+        if there.name not in rests and _is_a_trial(there):
             shutil.rmtree(there)
 
 
 def publish_trial(source: Path, target: Path) -> None:
     """A trial's curves, thinned to what figures show, and then its record; or why it has none.
 
-    A trial that is there with the same record stays as it is.
+    A trial that is there with the same record stays as it is, unless its curves are missing.
     """
-    record, failure = source / "record.json", source / "failure.json"
+    record, failure, curves = (source / name for name in ("record.json", "failure.json", "curves.parquet"))
     if record.exists():
         content = compact(read_json(record))
-        if (target / "record.json").exists() and (target / "record.json").read_bytes() == content:
+        same = (target / "record.json").exists() and (target / "record.json").read_bytes() == content
+        if same and ((target / "curves.parquet").exists() or not curves.exists()):
             return
         target.mkdir(parents=True, exist_ok=True)
-        if (source / "curves.parquet").exists():
-            thin_curves(source / "curves.parquet", target / "curves.parquet")
+        if curves.exists():
+            thin_curves(curves, target / "curves.parquet")
         write_atomically(target / "record.json", content)
         (target / "failure.json").unlink(missing_ok=True)
     elif failure.exists():
@@ -148,6 +154,13 @@ def refuse_to_lose_verdicts(published: Path, verdicts: Sequence[Mapping[str, Any
             f"{published}: has a verdict on {', '.join(lost)}, this home has not; publish from the home that has its "
             f"trials, or run them with `equipoise run claims:{lost[0]}`"
         )
+
+
+def _is_a_trial(path: Path) -> bool:
+    """Whether it is a published trial's folder, by its name and by all that it holds."""
+    if path.is_symlink() or not path.is_dir() or not re.fullmatch(KEY, path.name):
+        return False
+    return {file.name for file in path.iterdir()} <= OF_A_TRIAL
 
 
 def _said(path: Path) -> str:

@@ -77,7 +77,7 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
     assert copied == [["curves.parquet", "record.json"]] * 12
 
     kept = {place.name for place in (boards / "trials").iterdir()}
-    (boards / "trials" / "of-an-earlier-rule").mkdir()
+    (boards / "trials" / ("0" * 16)).mkdir()  # of an earlier rule
     call("claims", "--publish", boards, "--home", home)
     assert {place.name for place in (boards / "trials").iterdir()} == kept
     before = (boards / "claims.json").read_bytes()
