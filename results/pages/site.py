@@ -23,7 +23,7 @@ from results.plots import board_figures, svg
 from results.plots.style import ArmStyle, arm_styles
 from results.records import load_manifest
 from results.statistics.verdict import WORDS
-from results.text import cell
+from results.text import cell, counted
 
 _SET_ASIDE = "protocol-"  # and its number: a folder of boards of a protocol that no longer holds
 
@@ -142,6 +142,7 @@ def _summary(
     first = board["tasks"][0]
     name = slug(place.as_posix())
     picture = board_figures.forest(board, first["name"], styles, f"{name}-forest")
+    seeds = seeds_run(board["rows"])
     return {
         "board": board,
         "slug": f"board-{name}",
@@ -152,8 +153,8 @@ def _summary(
         "made": board.get("generated") or "",
         "facts": [
             str(board["hardware"] or "no record yet"),
-            f"{board['n_arms']} strategies against {styles[board['baseline']].title}",
-            f"{seeds_run(board['rows'])} seeds",
+            f"{counted(board['n_arms'], 'strategy', 'strategies')} against {styles[board['baseline']].title}",
+            counted(1, "seed") if seeds == "1" else f"{seeds} seeds",
             cost_words(board),
             str(board.get("track") or "").replace("-", " "),
             f"protocol {board['protocol_version']}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.submissions.contents import Trial
+from results.text import counted
 
 CLOSE = 1e-6
 
@@ -66,7 +67,8 @@ class Together:
     def remarks(self) -> Iterator[str]:
         """What a reader should know that forbids nothing."""
         if self.changed_code:
-            yield f"{self.changed_code} trials were made with changes to the code that no revision holds"
+            made = counted(self.changed_code, "trial was", "trials were")
+            yield f"{made} made with changes to the code that no revision holds"
 
 
 def _shown(groups: Mapping[str, list[Any]]) -> str:

@@ -106,7 +106,7 @@ def merge(
     if mark["archive"] in {past["archive"] for past in _marks(ours.get("superseded") or {"arms": []}).values()}:
         past = _cells_by_key(ours["superseded"])  # it has joined, and a newer entry has taken its place
         merged.added = sorted(key for key in records if key in past and merged.record(key) is None)
-        merged.unwritten |= {key: records[key] for key in merged.added}
+        merged.unwritten = {key: records[key] for key in merged.added} | merged.unwritten
         return merged
     merged.superseded = _give_way(merged, theirs, mark)
     _compare_shared(merged, theirs, records)
@@ -122,7 +122,7 @@ def merge(
         if key not in listed or merged.record(key) is None:
             merged.added.append(key)
             marks[key] = mark
-    merged.unwritten |= {key: records[key] for key in merged.added}
+    merged.unwritten = {key: records[key] for key in merged.added} | merged.unwritten
     for name in ("aa_arm", "twin", "horizons"):
         ours[name] = ours.get(name) or theirs.get(name)
     _mark(ours, marks)

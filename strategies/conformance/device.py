@@ -1,8 +1,8 @@
 """Rule 17: whatever a strategy computes with lies on the layer's device. No accelerator is needed to see it.
 
 The layer's tensors (the strategy's parameters and buffers, and all it is given) are marked, as if they lay on an
-accelerator, and so are those made with `device=` or moved with `.to`. All others lie on the host. Where the two meet,
-an accelerator would refuse.
+accelerator: they say that they lie on `THERE`, and what is made or moved there is marked too. All others lie on the
+host. Where the two meet, an accelerator would refuse.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ STEPS = 2  # the second meets what the first kept
 MOVES: set[Callable[..., Any]] = {Tensor.to, Tensor.type_as, Tensor.copy_}  # between host and device
 INDEXES: set[Callable[..., Any]] = {Tensor.__getitem__, Tensor.__setitem__}  # from the host, too
 READS: set[Callable[..., Any]] = {Tensor.numpy, Tensor.__array__}  # by the host
-ADVICE = "make it with device= of a tensor at hand, or register it as a buffer"
+STACKS = (torch.stack, torch.hstack, torch.vstack, torch.row_stack, torch.dstack, torch.column_stack)
+JOINS: set[Callable[..., Any]] = set(STACKS)  # these take no scalars from the host
+THERE = torch.device("cpu:0")  # torch takes it for "cpu", which is the host here, and tells the two apart
+ADVICE = "make it with device= of a tensor at hand (x.device, not its type), or register it as a buffer"
 
 
 def stays_on_its_device(lab: Lab) -> None:
@@ -64,6 +67,10 @@ def _lies_there(value: Tensor, name: str) -> Tensor:
 class OnDevice(Tensor):
     """A tensor on the layer's device; what is made of it lies there too."""
 
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]  # nobody sets it
+        return THERE
+
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -73,7 +80,8 @@ class OnDevice(Tensor):
         indexed = func in INDEXES and isinstance(args[0], OnDevice)
         operands = list(_tensors(args[:1] if indexed else (args, kwargs)))
         there = any(isinstance(one, OnDevice) for one in operands)
-        here = any(not isinstance(one, OnDevice) and one.ndim for one in operands)  # scalars may come from the host
+        # scalars may come from the host
+        here = any(not isinstance(one, OnDevice) and (one.ndim or func in JOINS) for one in operands)
         if there and here and func not in MOVES:
             raise Broken(f"an accelerator would refuse {func.__name__}() with a tensor that lies on the host; {ADVICE}")
         return super().__torch_function__(func, types, args, kwargs)
@@ -89,11 +97,9 @@ class Accelerator(TorchFunctionMode):
         made = func(*args, **kwargs)
         if not isinstance(made, Tensor):
             return made
-        said = (*args, *kwargs.values())
-        if any(isinstance(one, torch.device) for one in said):  # a rule has it of a tensor at hand
-            made = made.as_subclass(OnDevice)
-        elif func is Tensor.cpu or (func is Tensor.to and any(isinstance(one, str) for one in said)):
-            made = made.as_subclass(Tensor)
+        place = torch.device("cpu") if func is Tensor.cpu else _named(func, args, kwargs)
+        if place is not None:
+            made = made.as_subclass(OnDevice if place == THERE else Tensor)
         if isinstance(made, OnDevice) and isinstance(kwargs.get("generator"), HostGenerator):
             raise Broken(
                 f"an accelerator would refuse {func.__name__}() with a generator of the host, as spec.generator(…) is; "
@@ -114,6 +120,12 @@ class Spec(LayerSpec):
         generator = HostGenerator()
         generator.set_state(super().generator(stream).get_state())
         return generator
+
+
+def _named(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.device | None:
+    """The device that a call names, by itself or as a string."""
+    said = [*args[1:2], *kwargs.values()] if func is Tensor.to else [kwargs.get("device")]
+    return next((torch.device(one) for one in said if isinstance(one, torch.device | str)), None)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -309,12 +309,13 @@ def claims(ids: tuple[str, ...], out: str | None, publish: str | None, as_json: 
     if publish:
         published = folder_of_boards(publish) / VERDICTS
         refuse_to_lose_verdicts(published, verdicts)
-        refuse_to_change_trials(published, keys, folder)
+        whole = among_published(published, verdicts)
+        refuse_to_change_trials(published, keys, folder, [verdict for verdict in whole if verdict not in verdicts])
     for place in filter(None, (out, publish)):
         Path(place).mkdir(parents=True, exist_ok=True)
-        whole = among_published(published, verdicts) if place == publish else verdicts
-        write_json(Path(place) / VERDICTS, whole)
-        (Path(place) / "claims.md").write_text(ledger.claims_markdown(whole), encoding="utf-8")
+        written = whole if place == publish else verdicts
+        write_json(Path(place) / VERDICTS, written)
+        (Path(place) / "claims.md").write_text(ledger.claims_markdown(written), encoding="utf-8")
     if publish:
         behind = unpublished(published, keys)
         publish_trials(published, keys, folder)

@@ -276,7 +276,7 @@ def expectation(known: dict[str, Any] | None) -> str:
 def table(summaries: Sequence[dict[str, Any]]) -> str:
     """Several plans for people: a line each, and their sum."""
     width = max(len(summary["suite"]) for summary in summaries)
-    there = [f"{s['states']['done']:>4} of {s['trials']:>3} trials there" for s in summaries]
+    there = [f"{s['states']['done']:>4} of {counted(s['trials'], 'trial'):>10} there" for s in summaries]
     lines = [
         f"{s['suite']:<{width}}  {counts}, {left(s['cost']['seconds'])}"
         for s, counts in zip(summaries, there, strict=True)
@@ -300,7 +300,7 @@ def power_lines(can: dict[str, Any]) -> list[str]:
             f"{source}); smallest exact p {can['smallest_p']:.3g}"
         )
     if can["seeds"] < can["min_seeds"]:
-        lines.append(f"fewer than {can['min_seeds']} seeds: results will be indicative and get no verdict")
+        lines.append(f"fewer than {counted(can['min_seeds'], 'seed')}: results will be indicative and get no verdict")
     elif can["smallest_p"] > power.ALPHA:
         lines.append(
             "with so few seeds the exact test cannot reach 0.05 for so many arms; the verdict rests on the t test alone"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from results import records
 from results.records import Outcome
 from results.records.published import compact, decided, resting, trials_of
 from results.records.thinning import thin_curves
+from results.submissions.archive import KEY
 from suite.planning.library import how_to_run
 from suite.storage.files import read_json, write_atomically
+
+OF_A_TRIAL = {"record.json", "curves.parquet", "failure.json"}  # what a published trial's folder holds
 
 
 def folder_of_boards(path: str | Path) -> Path:
@@ -63,7 +67,9 @@ def recorded(found: Iterable[Outcome]) -> set[tuple[str, str, int]]:
     return {(outcome.arm, outcome.task, outcome.seed) for outcome in found if outcome.record}
 
 
-def refuse_to_change_trials(place: Path, keys: Collection[str], home: Path) -> None:
+def refuse_to_change_trials(
+    place: Path, keys: Collection[str], home: Path, beside: Iterable[Mapping[str, Any]] = ()
+) -> None:
     """No published trial gets another record while something else rests on it: the first that is published stays.
 
     Nor is a trial without a record here, while there is a published one: a board made from this home would not show it.
@@ -71,16 +77,21 @@ def refuse_to_change_trials(place: Path, keys: Collection[str], home: Path) -> N
     Args:
         place: what is to be published: a board's folder, or the `claims.json` beside boards.
         keys: its trials.
+        beside: verdicts that stay in that `claims.json` as they are.
 
     Raises:
         ValueError: one would; one line that says which, who rests on it, and what to do.
     """
     trials = trials_of(place)
     rests = resting(trials)
+    verdicts: dict[str, set[str]] = defaultdict(set)
+    for verdict in filter(decided, beside):
+        for key in verdict["trial_keys"]:
+            verdicts[key].add(f"the verdict on {verdict['id']}")
     changed = {}
     for key in sorted(keys):
         there, here = trials / key / "record.json", home / "trials" / key / "record.json"
-        others = rests.get(key, set()) - {place.name}
+        others = rests.get(key, set()) - {place.name} | verdicts.get(key, set())
         if others and there.exists() and not (here.exists() and compact(read_json(here)) == there.read_bytes()):
             changed[key] = f"trial {key}: {_said(here)} in this home, {_said(there)} published", others
     if changed:
@@ -96,30 +107,32 @@ def refuse_to_change_trials(place: Path, keys: Collection[str], home: Path) -> N
 def publish_trials(place: Path, keys: Collection[str], home: Path) -> None:
     """These trials, as far as there are any, to where published ones are; then those go that nothing rests on any more.
 
-    What is published says already which trials it rests on, so that none of them goes when another is published.
+    What is published says already which trials it rests on, so that none of them goes when another is published. What
+    publishing did not write stays.
     """
     trials = trials_of(place)
     for key in keys:
         publish_trial(home / "trials" / key, trials / key)
     rests = resting(trials)
     for there in sorted(trials.iterdir()) if trials.is_dir() else []:
-        if there.is_dir() and there.name not in rests:
+        if there.name not in rests and _is_a_trial(there):
             shutil.rmtree(there)
 
 
 def publish_trial(source: Path, target: Path) -> None:
     """A trial's curves, thinned to what figures show, and then its record; or why it has none.
 
-    A trial that is there with the same record stays as it is.
+    A trial that is there with the same record stays as it is, unless its curves are missing.
     """
-    record, failure = source / "record.json", source / "failure.json"
+    record, failure, curves = (source / name for name in ("record.json", "failure.json", "curves.parquet"))
     if record.exists():
         content = compact(read_json(record))
-        if (target / "record.json").exists() and (target / "record.json").read_bytes() == content:
+        same = (target / "record.json").exists() and (target / "record.json").read_bytes() == content
+        if same and ((target / "curves.parquet").exists() or not curves.exists()):
             return
         target.mkdir(parents=True, exist_ok=True)
-        if (source / "curves.parquet").exists():
-            thin_curves(source / "curves.parquet", target / "curves.parquet")
+        if curves.exists():
+            thin_curves(curves, target / "curves.parquet")
         write_atomically(target / "record.json", content)
         (target / "failure.json").unlink(missing_ok=True)
     elif failure.exists():
@@ -141,6 +154,13 @@ def refuse_to_lose_verdicts(published: Path, verdicts: Sequence[Mapping[str, Any
             f"{published}: has a verdict on {', '.join(lost)}, this home has not; publish from the home that has its "
             f"trials, or run them with `equipoise run claims:{lost[0]}`"
         )
+
+
+def _is_a_trial(path: Path) -> bool:
+    """Whether it is a published trial's folder, by its name and by all that it holds."""
+    if path.is_symlink() or not path.is_dir() or not re.fullmatch(KEY, path.name):
+        return False
+    return {file.name for file in path.iterdir()} <= OF_A_TRIAL
 
 
 def _said(path: Path) -> str:

@@ -304,6 +304,11 @@ def test_the_index_lists_every_board_and_puts_the_indicative_last(tmp_path: Path
     assert not (published / "claims.html").exists()
 
 
+def test_a_board_of_one_seed_is_of_1_seed(tmp_path: Path) -> None:
+    publish(tmp_path / "one", tmp_path / "home", seeds=1, curves=False)
+    assert " · 1 seed · " in site.write_index(tmp_path).read_text(encoding="utf-8")
+
+
 def test_the_index_begins_with_the_largest_model_and_then_the_board_that_compares_most(tmp_path: Path) -> None:
     published = tmp_path / "published"
     for name, total, rows in (("a-small", 1000, 9), ("b-few", 2000, 2), ("c-many", 2000, 9), ("d-large", 3000, 2)):

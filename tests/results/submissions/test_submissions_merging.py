@@ -188,6 +188,15 @@ def test_the_second_of_two_finds_the_trials_that_the_first_will_share(tmp_path):
     assert merged.unwritten["base0"]["measures"]["val_loss"] == 4.0
 
 
+def test_the_record_that_another_board_will_write_first_stays_on_a_board_that_is_there(board):
+    publish(board / "second", second(["base"]))
+    first, late = manifest(["base", "strange"]), second(["base", "strange"])
+    boards = {board / "tiny": merging.merge(submission(first), trials(first), board, "2026-01-31")}
+    merged = merging.merge(submission(late), trials(late, loss=4.001), board, "2026-01-31", boards)
+    assert merged.added == ["strange0", "strange1"]
+    assert merged.unwritten["strange0"]["measures"]["val_loss"] == 4.0  # as remarked
+
+
 def test_nothing_new_adds_nothing(board):
     content = manifest(["base", "own"])
     merged = join(board, content)

@@ -171,17 +171,57 @@ def test_what_is_moved_to_the_device_may_be_made_on_the_host():
 
 
 @pytest.mark.parametrize(
+    "there",
+    [
+        lambda x_E: torch.zeros(len(x_E), device=x_E.device),
+        lambda x_E: torch.zeros(len(x_E), device=str(x_E.device)),
+        lambda x_E: torch.zeros(len(x_E)).to(str(x_E.device)),
+        lambda x_E: torch.zeros(len(x_E)).to(device=x_E.device, dtype=x_E.dtype),
+        lambda x_E: torch.from_numpy(x_E.to(torch.device("cpu")).numpy()).to(x_E.device),
+        lambda x_E: torch.from_numpy(x_E.to(device="cpu").numpy()).to(x_E.device),
+        lambda x_E: torch.stack([x.to(x_E.device) for x in torch.zeros(len(x_E))]) + torch.stack(list(x_E)),
+        lambda x_E: torch.einsum("e,e->e", x_E, x_E),
+    ],
+)
+def test_a_device_may_be_spelt_in_many_ways(there):
+    class Adds(broken.Sound):
+        def step(self, violation_E):
+            return super().step(violation_E + 0 * there(violation_E))
+
+    assert failures(check(Adds, rules=["device"])) == []
+
+
+@pytest.mark.parametrize(
+    ("here", "call"),
+    [
+        (lambda x_E: torch.zeros(len(x_E), device="cpu"), "add"),
+        (lambda x_E: torch.zeros(len(x_E), device=torch.device("cpu")), "add"),
+        (lambda x_E: torch.zeros(len(x_E), device=torch.zeros(1).device), "add"),
+        (lambda x_E: torch.stack([torch.tensor(0.0), *x_E[1:]]), "stack"),
+        (lambda x_E: torch.hstack([torch.tensor(0.0), *x_E[1:]]), "hstack"),
+    ],
+)
+def test_a_tensor_of_the_host_is_found_however_it_is_made(here, call):
+    class Adds(broken.Sound):
+        def step(self, violation_E):
+            return super().step(violation_E + here(violation_E))
+
+    (said,) = failures(check(Adds, rules=["device"]))
+    assert f"an accelerator would refuse {call}() with a tensor that lies on the host" in said
+
+
+@pytest.mark.parametrize(
     ("cls", "said"),
     [
         (
             broken.MakesOnTheHost,
             "an accelerator would refuse add() with a tensor that lies on the host; "
-            "make it with device= of a tensor at hand, or register it as a buffer",
+            "make it with device= of a tensor at hand (x.device, not its type), or register it as a buffer",
         ),
         (
             broken.ListsOnTheHost,
             "on an accelerator token_A would lie on the host; "
-            "make it with device= of a tensor at hand, or register it as a buffer",
+            "make it with device= of a tensor at hand (x.device, not its type), or register it as a buffer",
         ),
         (broken.ReadsWithNumpy, "an accelerator would refuse numpy(); expected .cpu() before it"),
         (

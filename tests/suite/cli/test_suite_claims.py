@@ -77,7 +77,7 @@ def test_every_claim_is_planned_run_and_published_with_what_it_rests_on(claims, 
     assert copied == [["curves.parquet", "record.json"]] * 12
 
     kept = {place.name for place in (boards / "trials").iterdir()}
-    (boards / "trials" / "of-an-earlier-rule").mkdir()
+    (boards / "trials" / ("0" * 16)).mkdir()  # of an earlier rule
     call("claims", "--publish", boards, "--home", home)
     assert {place.name for place in (boards / "trials").iterdir()} == kept
     before = (boards / "claims.json").read_bytes()
@@ -115,6 +115,21 @@ def test_one_verdict_is_published_among_the_others(claims, home, tmp_path):
     assert after[:-1] == before
     assert (after[-1]["id"], after[-1]["verdict"]) == ("d-more", "reproduced")
     assert {place.name for place in (boards / "trials").iterdir()} == kept | set(after[-1]["trial_keys"])
+
+    key = min(verdict_on("a-level", after)["trial_keys"])  # which b-two rests on as well
+    file = home / "trials" / key / "record.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"attempts": []}))
+    whole = {path: path.read_bytes() for path in boards.rglob("*.json")}
+    alone = CliRunner().invoke(main, ["claims", "a-level", "--publish", str(boards), "--home", str(home)])
+    assert f"claims.json: trial {key}: loss" in alone.output
+    assert "needed by the verdict on b-two too" in alone.output
+    assert {path: path.read_bytes() for path in boards.rglob("*.json")} == whole
+    call("claims", "a-level", "b-two", "--publish", boards, "--home", home)
+    assert json.loads((boards / "trials" / key / "record.json").read_text())["attempts"] == []
+
+
+def verdict_on(name, verdicts):
+    return next(verdict for verdict in verdicts if verdict["id"] == name)
 
 
 def test_a_claim_submitted_is_followed_by_the_name_it_was_submitted_under(claims, home):

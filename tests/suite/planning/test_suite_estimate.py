@@ -23,3 +23,19 @@ def test_the_next_plan_is_the_one_that_adds_least(monkeypatch, tmp_path):
     monkeypatch.setattr(estimate, "measured_seconds", lambda plan, home, found: {})
     monkeypatch.setattr(estimate, "trial_seconds", lambda plan, measured: costs[plan])
     assert estimate.cheapest_first(list("abcd"), tmp_path) == ["d", "b", "a", "c"]
+
+
+def test_one_trial_is_1_trial_in_a_table_of_plans():
+    plans = [
+        {"suite": name, "states": {"done": 0}, "trials": trials, "cost": {"seconds": 0}}
+        for name, trials in (("one", 1), ("several", 12))
+    ]
+    assert estimate.table(plans).splitlines()[:2] == [
+        "one         0 of    1 trial there, nothing left to run",
+        "several     0 of  12 trials there, nothing left to run",
+    ]
+
+
+def test_one_seed_is_1_seed():
+    can = {"sd_measured": False, "detectable_difference": None, "seeds": 0, "min_seeds": 1}
+    assert estimate.power_lines(can) == ["fewer than 1 seed: results will be indicative and get no verdict"]

@@ -13,8 +13,13 @@ from suite.running import publishing
 from suite.running.publishing import folder_of_boards, publish_trials, refuse_to_change_trials
 
 
+def whole(key):
+    """Keys are spelt by one of their digits."""
+    return key * 16 if len(key) == 1 else key
+
+
 def trial(home, key, loss=4.0):
-    folder = home / "trials" / key
+    folder = home / "trials" / whole(key)
     folder.mkdir(parents=True, exist_ok=True)
     record = {"measures": {"val_loss": loss}, "provenance": {"started": "today", "hardware": {"label": "a CPU"}}}
     (folder / "record.json").write_text(json.dumps(record, indent=1))
@@ -22,7 +27,7 @@ def trial(home, key, loss=4.0):
 
 def publish(boards, name, keys, home):
     """Write what rests on the trials, and then these."""
-    place = boards / name
+    place, keys = boards / name, [whole(key) for key in keys]
     refuse_to_change_trials(place, keys, home)
     if name == "claims.json":
         place.write_text(json.dumps([{"verdict": "reproduced", "trial_keys": keys}]))
@@ -44,7 +49,8 @@ def killed(*_):
 
 
 def held(boards):
-    return {path.parent.name for path in boards.glob("trials/*/record.json")}
+    names = {path.parent.name for path in boards.glob("trials/*/record.json")}
+    return {name[0] if name == name[0] * 16 else name for name in names}
 
 
 def test_a_trial_of_several_boards_is_there_once(tmp_path, home):
@@ -75,6 +81,18 @@ def test_what_a_kill_left_over_goes_next_time_and_nothing_else(tmp_path, home, m
     assert held(tmp_path) == {"c", "d", "e"}
 
 
+def test_what_publishing_did_not_write_stays(tmp_path, home):
+    named = tmp_path / "trials" / "my-notes"
+    beside, below, link = (tmp_path / "trials" / whole(digit) for digit in "123")
+    for folder in (named, beside, below / "more"):
+        folder.mkdir(parents=True)
+    (named / "record.json").write_text("{}")
+    (beside / "notes.txt").write_text("mine")
+    link.symlink_to(home / "trials" / whole("a"))
+    publish(tmp_path, "one", ["a"], home)
+    assert all(path.exists() for path in (named / "record.json", beside / "notes.txt", below / "more", link))
+
+
 def test_nothing_goes_while_nobody_knows_what_rests_on_it(tmp_path, home):
     publish(tmp_path, "one", ["a"], home)
     (tmp_path / "one" / "manifest.json").write_text("{")
@@ -86,20 +104,21 @@ def test_nothing_goes_while_nobody_knows_what_rests_on_it(tmp_path, home):
 @pytest.mark.parametrize("other", ["other", "claims.json"])
 def test_the_first_record_stays_while_something_else_rests_on_it(tmp_path, home, other):
     publish(tmp_path, other, ["a", "b"], home)
-    before = (tmp_path / "trials" / "b" / "record.json").read_bytes()
+    b = whole("b")
+    before = (tmp_path / "trials" / b / "record.json").read_bytes()
     trial(home, "b", loss=5.0)
     said = (
-        "one: trial b: loss 5.0 of today on a CPU in this home, loss 4.0 of today on a CPU published; "
+        f"one: trial {b}: loss 5.0 of today on a CPU in this home, loss 4.0 of today on a CPU published; "
         f"expected the published records, needed by {other} too"
     )
     with pytest.raises(ValueError, match=said):
         publish(tmp_path, "one", ["b", "c"], home)
     assert not (tmp_path / "one").exists()
-    assert (tmp_path / "trials" / "b" / "record.json").read_bytes() == before
-    shutil.rmtree(home / "trials" / "b")
-    with pytest.raises(ValueError, match=r"trial b: no record in this home, loss 4.0 of today on a CPU published"):
+    assert (tmp_path / "trials" / b / "record.json").read_bytes() == before
+    shutil.rmtree(home / "trials" / b)
+    with pytest.raises(ValueError, match=f"trial {b}: no record in this home, loss 4.0 of today on a CPU published"):
         publish(tmp_path, "one", ["b", "c"], home)
-    shutil.copytree(tmp_path / "trials" / "b", home / "trials" / "b")  # as it says
+    shutil.copytree(tmp_path / "trials" / b, home / "trials" / b)  # as it says
     publish(tmp_path, "one", ["b", "c"], home)
     assert held(tmp_path) == {"a", "b", "c"}
 
@@ -108,7 +127,7 @@ def test_how_many_records_differ_is_said(tmp_path, home):
     publish(tmp_path, "other", ["a", "b", "c"], home)
     for key in "abc":
         trial(home, key, loss=5.0)
-    with pytest.raises(ValueError, match=r"trial a: .* published, and 2 others; expected"):
+    with pytest.raises(ValueError, match=r"trial a{16}: .* published, and 2 others; expected"):
         publish(tmp_path, "one", ["a", "b", "c"], home)
 
 
@@ -116,8 +135,8 @@ def test_a_board_that_alone_rests_on_a_trial_gets_the_homes_record(tmp_path, hom
     publish(tmp_path, "one", ["a"], home)
     trial(home, "a", loss=5.0)
     publish(tmp_path, "one", ["a"], home)
-    published = (tmp_path / "trials" / "a" / "record.json").read_bytes()
-    assert published == compact(json.loads((home / "trials" / "a" / "record.json").read_text()))
+    published = (tmp_path / "trials" / whole("a") / "record.json").read_bytes()
+    assert published == compact(json.loads((home / "trials" / whole("a") / "record.json").read_text()))
 
 
 def test_a_board_that_waited_for_a_trial_does_not_keep_others_from_publishing_it(tmp_path, home):
@@ -152,6 +171,9 @@ def test_a_trial_that_is_there_stays_as_it_is_and_a_record_comes_last(tmp_path, 
     before = curves.stat().st_mtime_ns
     publish(tmp_path, "two", [key], tmp_path / "home")
     assert curves.stat().st_mtime_ns == before
+    curves.unlink()
+    publish(tmp_path, "two", [key], tmp_path / "home")
+    assert curves.exists()
 
 
 def test_a_home_is_no_folder_of_boards(tmp_path, home):
