@@ -104,7 +104,7 @@ def test_listed_strategies_exist_and_none_looks_like_another() -> None:
     [
         ("Plain", "Plain"),
         ("two\nlines \t here", "two lines here"),
-        ("x" * 40, "x" * 23 + "…"),
+        ("x" * 40, "x" * 25 + "…"),
         ("bell\x07 \ud800end", "bell end"),
     ],
 )
