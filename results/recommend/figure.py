@@ -141,7 +141,11 @@ def _settings(ax: Axes, entry: Answer, axis: str) -> None:
     for rule, title in rules.items():
         own = sorted((point for point in entry["points"] if point["strategy"] == rule), key=lambda point: point[axis])
         hue, mark = looks.look(rule)
-        look = {"color": INK if hue == looks.INK else HUES[hue], "marker": MARKERS[mark], "markersize": 4.5}
+        look: dict[str, Any] = {
+            "color": INK if hue == looks.INK else HUES[hue],
+            "marker": MARKERS[mark],
+            "markersize": 4.5,
+        }
         x, y = [point[axis] for point in own], [point["loss"] for point in own]
         ax.plot(x, y, **look, linewidth=0.7, markerfacecolor="none", label=title)
         published = [(point[axis], point["loss"]) for point in own if point["row"].split("/")[-2] == rule]
