@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,7 +29,7 @@ class Recommendation:
     ranked: Sequence[Mapping[str, Any]]
     foretold: Sequence[Mapping[str, Any]]
 
-    @property
+    @cached_property
     def picture(self) -> Picture | None:
         return figure.behind_the_best([answer for answer in self.answers if answer["need"] == self.answers[0]["need"]])
 
@@ -51,7 +52,7 @@ class Recommendation:
     def elsewhere(self) -> str:
         return foretelling.elsewhere(self.foretold)
 
-    @property
+    @cached_property
     def drawn_shares(self) -> Picture | None:
         return figure.foretold(self.foretold)
 
