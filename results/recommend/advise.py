@@ -155,6 +155,7 @@ def weighed(cell: Cell, need: Need) -> Answer:
         "parameters": cell.size[0],
         "active": int((cell.task.get("parameters") or {}).get("active") or 0),
         "tokens": cell.size[1],
+        "tokens_per_active": cell.length,
         "vocabulary": cell.vocabulary,
         "margin": cell.margin,
         "blunt": cell.sensitivity != "fit",

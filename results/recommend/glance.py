@@ -101,7 +101,7 @@ def measured(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
                 f"{found['top_k']} of {found['experts']}",
                 f"{_millions(found['active'])} ({_millions(found['parameters'])})",
                 _millions(found["tokens"]),
-                f"{_per_active(found):.2g}" if _per_active(found) < 10 else f"{_per_active(found):,.0f}",
+                f"{length:.2g}" if (length := found["tokens_per_active"]) < 10 else f"{length:,.0f}",
                 f"{seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"{seeds[0]}",
             ]
         )
@@ -134,7 +134,7 @@ def _track(track: str) -> str:
 def _unlike(found: Answer, first: Answer, track: str) -> str:
     """In what a line differs from the first of its need."""
     said = [_track(track)] if track != "as-published" else []
-    size, lengths = found["parameters"] - first["parameters"], (_per_active(found), _per_active(first))
+    size, lengths = found["parameters"] - first["parameters"], (found["tokens_per_active"], first["tokens_per_active"])
     length = lengths[0] / lengths[1] if all(lengths) else 1.0
     said += ["larger model" if size > 0 else "smaller model"] if size else []
     said += ["trained for longer"] if length > LONGER else ["shorter training"] if length < 1 / LONGER else []
@@ -196,7 +196,7 @@ def lead(answers: Sequence[Answer]) -> list[str]:
     if not found:
         return []
     active, parameters = (_between([entry[name] for entry in found]) for name in ("active", "parameters"))
-    per_active = sorted(_per_active(entry) for entry in found)
+    per_active = sorted(entry["tokens_per_active"] for entry in found)
     words = sorted({entry["vocabulary"] for entry in found if entry["vocabulary"]})
     small = f", here over vocabularies of {words[0]:,} to {words[-1]:,}" if words else ""
     return [
@@ -205,10 +205,6 @@ def lead(answers: Sequence[Answer]) -> list[str]:
         f"Hash and StableMoE are tables of tokens{small}: for a large model go by the learned routers, and take the "
         "lowest loss as a yardstick."
     ]
-
-
-def _per_active(found: Answer) -> float:
-    return found["tokens"] / found["active"] if found["active"] else 0.0
 
 
 def _between(counts: Sequence[int]) -> str:
