@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.boards.cost import costs
+from results.boards.ladder import ladder
 from results.boards.rows import against, delta, processor, row
 from results.boards.savings import savings
 from results.boards.sharing import at_once, crowded
@@ -69,6 +70,7 @@ def build(
         judged = _judge(manifest, records, summaries, here, task["name"], about)
         planned = [arm for arm in ranked if records.cell(arm["arm"], task["name"])]
         rows += _ranked([_row(manifest, records, arm, task, judged, about, machine) for arm in planned])
+    climbed = ladder(manifest, records, about.configs)
     shared, together, processors = at_once(records), crowded(records), _processors(records)
     for entry in rows:  # what a step took then is no property of the arm
         own = together & set(entry["trial_keys"])
@@ -96,6 +98,7 @@ def build(
         "aa": about.aa,
         "rows": rows,
         "across_tasks": across_tasks(records, [arm["arm"] for arm in ranked], tasks, manifest["baseline"]),
+        **({"ladder": climbed} if climbed else {}),
         "warnings": _warnings(manifest, records, rows, about, shared) + _mixed(processors),
         "generated": generated,
     }

@@ -24,8 +24,7 @@ class Tasks:
     margins: dict[str, dict[str, Any]]
     sensitivity: dict[str, dict[str, Any]]
     horizons: dict[str, Horizons | None]
-    recipes: dict[str, str | None]  # what the baseline was trained with
-    corpora: dict[str, str | None]  # and on, a digest of the corpus as it is configured
+    configs: dict[str, Mapping[str, Any]]  # each as the baseline's records have it
 
     def margin(self, task: str) -> float:
         return float(self.margins[task]["value"])
@@ -34,10 +33,10 @@ class Tasks:
         return self.sensitivity[task]["word"] == "blunt"
 
     def described(self, task: Mapping[str, Any]) -> dict[str, Any]:
-        """A manifest's task with what the board adds to it."""
+        """A manifest's task with what the board adds: also what its baseline was trained with, and on."""
         name = task["name"]
         own = {"margin": self.margins[name], "sensitivity": self.sensitivity[name]}
-        return {**task, **own, "recipe": self.recipes[name], "corpus": self.corpora[name]}
+        return {**task, **own, "recipe": _recipe(self.configs[name]), "corpus": _corpus(self.configs[name])}
 
 
 def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
@@ -50,8 +49,7 @@ def judge(manifest: Mapping[str, Any], records: Records) -> Tasks:
         margins,
         {name: _sensitivity(manifest, records, name, margins[name]["value"]) for name in names},
         {name: horizons_of(manifest, records, name) for name in names},
-        {name: _recipe(_config(records, manifest["baseline"], name)) for name in names},
-        {name: _corpus(_config(records, manifest["baseline"], name)) for name in names},
+        {name: _config(records, manifest["baseline"], name) for name in names},
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
+from results.text import interval
 
 MARGIN_SOURCES = {
     "tokens": "what {more_tokens:.0%} more training tokens would bring the baseline (n = {n})",
@@ -13,6 +14,28 @@ MARGIN_SOURCES = {
     "aa": "the spread of the baseline against itself",
     "none": "none",
 }
+
+
+SLOPES = {
+    "delta_loss": "Δ loss vs baseline [95 % CI]",
+    "loss": "Loss [95 % CI]",
+    "dropped": "Dropped at 1.25, share [95 % CI]",
+}  # what a board's ladder says of each arm
+
+
+def slopes(board: Mapping[str, Any]) -> list[tuple[str, str, list[str], int]]:
+    """Arm, title, its slopes in the order of `SLOPES` and its seeds; who gains most on the baseline comes first."""
+    titles = {row["arm"]: str(row["title"]) for row in board["rows"]}
+    shown = []
+    for arm, entry in board["ladder"]["arms"].items():
+        trends = [entry[name] for name in SLOPES]
+        words = [
+            "–" if trend is None else interval(*(trend[key] for key in ("mean", "ci_low", "ci_high")))
+            for trend in trends
+        ]
+        gained = (entry["delta_loss"] or {}).get("mean") or 0.0  # the baseline gains nothing on itself
+        shown.append((gained, (arm, titles[arm], words, entry["loss"]["n"])))
+    return [row for _, row in sorted(shown, key=lambda pair: pair[0])]
 
 
 def sensitivity_words(sensitivity: Mapping[str, Any]) -> str:
@@ -44,6 +67,17 @@ def signed(estimate: Mapping[str, Any], digits: int) -> str:
     if low is None or high is None:
         return f"{mean:+.{digits}f}"
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def ladder_words(ladder: Mapping[str, Any]) -> str:
+    """What a board's tasks are steps of, and how its slopes are to be read."""
+    numbers = ", ".join(f"{number:g}" for number in ladder["numbers"])
+    between = signed(ladder["range"], 3) if ladder["range"]["mean"] is not None else "unknown"
+    return (
+        f"The tasks differ in {ladder['of']} alone: {numbers}. What changes per doubling is a slope within a seed; its "
+        "mean over seeds stands with its 95 % t interval, which is the arm's own, not adjusted. From the lowest to the "
+        f"highest loss of the arms with experts: {between} nats/token per doubling."
+    )
 
 
 def saved_words(saved: Mapping[str, Any] | None) -> str:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from results.claims.regions import Region
 from results.claims.values import Array, Value, curves, value_of
+from results.statistics.ladder import slope
 
 
 class Trial(BaseModel):
@@ -137,13 +138,13 @@ class _Slope(Single):
     measure: Value
 
     def values(self, trials: Mapping[str, Seeds]) -> dict[int, float]:
-        x = np.array([math.log2(x) if self.scale == "log2" else x for x in self.over.values()])
+        x = [math.log2(x) if self.scale == "log2" else x for x in self.over.values()]
         slopes = {}
         for seed in sorted(set.intersection(*(set(trials[arm]) for arm in self.over))):
             held = [trials[arm][seed] for arm in self.over]
             y = [value_of(self.measure, trial.record, trial.folder) for trial in held]
             if None not in y and len({_hardware(trial) for trial in held}) == 1:
-                slopes[seed] = float(np.polyfit(x, np.array(y, dtype=float), 1)[0])
+                slopes[seed] = slope(x, [value for value in y if value is not None])
         return slopes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.boards.words import cost_words
+from results.boards.words import SLOPES, cost_words, ladder_words, slopes
 from results.pages.embedded import TRIED, figures_data, figures_of, rows_data
 from results.pages.markdown import not_run
 from results.pages.rendering import headline, render, seeds_run, slug, too_few
@@ -43,7 +43,8 @@ def write_report(
     taken: set[str] = set()
     tasks = [_task(board, manifest, task, trials_dir, styles, slug(task["name"], taken)) for task in board["tasks"]]
     across = board_figures.of_suite(board, styles)
-    pictures = [picture for task in tasks for picture in (task["forest"], *task["pictures"])] + across
+    along = board_figures.along(board, styles)
+    pictures = [picture for task in tasks for picture in (task["forest"], *task["pictures"])] + across + along
     slugs = row_slugs(board)
     rows = [{**row, "slug": name, "style": styles[row["arm"]]} for row, name in zip(board["rows"], slugs, strict=True)]
     for task in tasks:
@@ -53,6 +54,10 @@ def write_report(
         board=board,
         tasks=tasks,
         across=figures_of(across),
+        along=figures_of(along),
+        ladder=ladder_words(board["ladder"]) if board.get("ladder") else "",
+        slope_names=list(SLOPES.values()),
+        slopes=slopes(board) if board.get("ladder") else [],
         overview=overview(board, rows),
         rows=rows,
         styles=styles,

@@ -8,7 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from results.boards.words import cost_words, margin_words, overhead_words, saved_words, sensitivity_words
+from results.boards.words import (
+    SLOPES,
+    cost_words,
+    ladder_words,
+    margin_words,
+    overhead_words,
+    saved_words,
+    sensitivity_words,
+    slopes,
+)
 from results.statistics.verdict import WORDS
 from results.text import cell, interval, link, number, percent, table
 
@@ -58,6 +67,8 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
         lines += ["", *savings_table(rows), *parts_table(rows)]
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
+    if board.get("ladder"):
+        lines += [f"## Along {board['ladder']['of']}", "", ladder_words(board["ladder"]), "", *_along(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
     lines += [
         f"- *overhead*: step time against `{board['reference']}`, median over seeds [least, most]; +1% is slower."
@@ -200,6 +211,11 @@ def _across(board: Mapping[str, Any]) -> list[str]:
     ]
     head = ("Strategy", "Mean rank [95 % bootstrap]", "Probability of improvement [95 % bootstrap]")
     return table(head, rows)
+
+
+def _along(board: Mapping[str, Any]) -> list[str]:
+    rows = [[title, *shown, str(n)] for _, title, shown, n in slopes(board)]
+    return table(("Per doubling", *SLOPES.values(), "n"), rows)
 
 
 def parts_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from results.plots import across, charts, differences
+from results.plots import across, charts, differences, ladders
 from results.plots.picture import Picture, picture, spoken
 from results.plots.style import ArmStyle
 
@@ -46,6 +46,36 @@ def forest(board: Row, task: str, styles: Mapping[str, ArmStyle], name: str) -> 
     label = "difference to the baseline (nats/token)"
     chart = charts.rows(entries, [differences.MARK], label, **look)
     return picture(name, "Difference to the baseline", caption, spoken(said), figure, chart)
+
+
+def along(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
+    """Differences along the ladder that a board's tasks are; none where they are none, or no arm has a pair on all."""
+    ladder = board.get("ladder")
+    if not ladder:
+        return []
+    place = {(row["arm"], row["task"]): row["delta_loss"] for row in board["rows"]}
+    means, ends = {}, {}
+    for arm in ladder["arms"]:
+        deltas = [place.get((arm, task), {"ci_low": None}) for task in ladder["tasks"]]
+        if arm != board["baseline"] and all(delta["ci_low"] is not None for delta in deltas):
+            means[arm] = [delta["mean"] for delta in deltas]
+            ends[arm] = [(delta["ci_low"], delta["ci_high"]) for delta in deltas]
+    if not means:
+        return []
+    numbers, of = ladder["numbers"], ladder["of"]
+    low, high = (end(value for own in ends.values() for pair in own for value in (*pair, 0.0)) for end in (min, max))
+    pad = 0.06 * (high - low)
+    labels = (of, "difference to the baseline (nats/token)")
+    figure = ladders.draw(numbers, means, ends, styles, labels, (low - pad, high + pad))
+    look: dict[str, Any] = {"unit": "nats", "zero": True, "log": "x", "ticks": list(numbers)}
+    chart = charts.lines(numbers, means, styles, labels, of, ends, **look)
+    caption = (
+        f"Mean difference in held-out loss to {styles[board['baseline']].title}, paired by seed, with 95 % t "
+        f"intervals, on tasks that differ in {of} alone."
+    )
+    said = [f"{styles[arm].title} {own[0]:+.4f} to {own[-1]:+.4f}" for arm, own in means.items()]
+    alt = f"From {numbers[0]:g} to {numbers[-1]:g} {of}: {spoken(said)}"
+    return [picture("along", f"Difference to the baseline along {of}", caption, alt, figure, chart)]
 
 
 def of_suite(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:

@@ -62,13 +62,16 @@ def over_training(
 
 def lines(
     x: Sequence[float], values: Mapping[str, Sequence[float]], styles: Styles, labels: tuple[str, str], x_unit: str,
-    **look: Any,
+    intervals: Mapping[str, Sequence[tuple[float, float]]] | None = None, **look: Any,
 ) -> Chart:  # fmt: skip
-    """One line per arm against a shared x; arms without values are left out."""
+    """One line per arm against a shared x, with each point's interval as a band; arms without values are left out."""
     chart = _Lines()
     for arm, style in styles.items():
         if len(values.get(arm, ())):
-            chart.add(style.index, x, values[arm])
+            ends = list(zip(values[arm], intervals[arm], strict=True)) if intervals else []
+            down, up = [y - low for y, (low, _) in ends], [high - y for y, (_, high) in ends]
+            band = {"down": rounded(down, 2), "up": rounded(up, 2)} if ends else {}
+            chart.add(style.index, x, values[arm], **band)
     return chart.content | {"xLabel": labels[0], "yLabel": labels[1], "xUnit": x_unit} | look
 
 

@@ -55,6 +55,12 @@ def test_one_seed_has_no_band_and_what_is_not_finite_is_left_out(styles: dict[st
     assert chart["series"][1]["y"] == pytest.approx([4.0])
 
 
+def test_a_lines_intervals_are_kept_as_distances_from_it(styles: dict[str, ArmStyle]) -> None:
+    ends = {"bias": [(0.05, 0.2), (1.5, 3.0)]}
+    chart = charts.lines([8, 32], {"bias": [0.1, 2.0]}, styles, LABELS, "experts", ends)
+    assert chart["series"] == [{"arm": 1, "x": 0, "y": [0.1, 2], "down": [0.05, 0.5], "up": [0.1, 1]}]
+
+
 def test_lines_and_rows_keep_values_by_arm(styles: dict[str, ArmStyle]) -> None:
     chart = charts.lines([1, 2], {"bias": [0.123456789, 2.0], "penalty": []}, styles, LABELS, "devices", base=0)
     assert chart["series"] == [{"arm": 1, "x": 0, "y": [0.12346, 2]}]
