@@ -13,7 +13,7 @@ from typing import Any
 
 from results.recommend.confidence import Standing, behind, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
-from results.recommend.needs import NEEDS, TABLES, Need
+from results.recommend.needs import NEEDS, TABLES, TRACKS, Need
 from results.statistics.power import MIN_SEEDS
 from results.statistics.tuning import BALANCED_BELOW
 
@@ -91,7 +91,8 @@ def answer(need: Need, track: str, boards: Sequence[Board], superseded: Sequence
             words = f"{cell.name} on {cell.board.folder} has no two strategies with {MIN_SEEDS} seeds to compare"
             missing.append({"words": words, "where": [cell.key]})
     if not asked:
-        missing.append({"words": nothing(need, track, superseded), "where": [board.folder for board in superseded]})
+        words = nothing(need, track, boards, superseded)
+        missing.append({"words": words, "where": [board.folder for board in superseded]})
     return {
         "need": need.name,
         "question": need.question,
@@ -128,12 +129,43 @@ def unfit(cell: Cell, need: Need) -> str | None:
     return None
 
 
-def nothing(need: Need, track: str, superseded: Sequence[Board]) -> str:
+def nothing(need: Need, track: str, boards: Sequence[Board], superseded: Sequence[Board]) -> str:
+    """What no board has, and what comes nearest: what the boards have where one condition is let go."""
     kinds = " or ".join(f"{kind}-…" for kind in need.kinds)
     recipe = f" trained with {need.recipe}" if need.recipe else ""
     experts = f" with {need.experts} experts" if need.experts else ""
     older = f"; boards of protocol {superseded[-1].protocol} are superseded" if superseded else ""
-    return f"no board, {track.replace('-', ' ')}, has a task {kinds}{experts}{recipe}{older}"
+    near = nearest(need, track, boards)
+    nearby = f"; there is one {', or '.join(near)}" if near else ""
+    return f"no board, {track.replace('-', ' ')}, has a task {kinds}{experts}{recipe}{nearby}{older}"
+
+
+def nearest(need: Need, track: str, boards: Sequence[Board]) -> list[str]:
+    """What there is evidence for where one condition of a need is let go, a line per condition."""
+    said = []
+    if need.experts is not None:
+        counts = sorted({cell.experts for cell in _fit(replace(need, experts=None), track, boards)})
+        said += [f"with {_either(map(str, counts))} experts"] if counts else []
+    if need.recipe is not None:
+        recipes = sorted({cell.recipe for cell in _fit(replace(need, recipe=None), track, boards)})
+        said += [f"trained with {_either(recipes)}"] if recipes else []
+    if len(need.kinds) == 1:
+        there = [cell.kind for cell in cells(boards) if cell.board.track == track]
+        kinds = sorted({kind for kind in there if _fit(replace(need, kinds=(kind,)), track, boards)})
+        said += [f"on {_either(kinds)}"] if kinds else []
+    tracks = [other.replace("-", " ") for other in TRACKS if other != track and _fit(need, other, boards)]
+    return said + ([_either(tracks)] if tracks else [])
+
+
+def _fit(need: Need, track: str, boards: Sequence[Board]) -> list[Cell]:
+    """The cells that can answer a need on a track."""
+    asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
+    return [cell for cell in asked if unfit(cell, need) is None]
+
+
+def _either(words: Iterable[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def weighed(cell: Cell, need: Need) -> Answer:

@@ -1,4 +1,4 @@
-"""Answers at a glance: a table of who has the lowest loss, what a learned router costs, and what that was measured on.
+"""Answers at a glance: a table of the best learned routers and of who has the lowest loss of all, and on what task.
 
 `wording` has all answers in full.
 """
@@ -27,15 +27,15 @@ from results.recommend.wording import (
 
 Answer = Mapping[str, Any]
 
-HEAD = ["You need", "Lowest loss", "Of learned routers", "These behind by", "Measured on"]
+HEAD = ["You need", "Of learned routers", "Lowest loss of all", "Ahead of them by", "Measured on"]
 MEASURED = ["Measured on", "Experts", "Active parameters (all)", "Tokens", "Tokens per active parameter", "Seeds"]
 FEW = 5  # strategies; where fewer were compared, the table says how many
 
 READING = (
     "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
     "the mean late in training (1 + MaxVio of a batch). Learned routers: all but hash and StableMoE, which end as "
-    "fixed tables of tokens. Behind, in nats/token: in the third column to the best learned router, in the fourth to "
-    "the lowest loss of all; †: less than the board's margin, no reason to choose by. Values are the sources' own, but "
+    "fixed tables of tokens. Behind, in nats/token: the best learned router; ahead of them: the lowest loss of all, of "
+    "the best of them; †: less than the board's margin, no reason to choose by. Values are the sources' own, but "
     "for tuned, balanced: there each knob has the value with the lowest loss among those that keep MaxVio under 1, and "
     "only rules that are so balanced on the board take part. All can be used by a decoder as they were trained."
 )
@@ -66,9 +66,9 @@ def as_table(lines: Sequence[Sequence[str]]) -> list[str]:
 def as_text(answers: Sequence[Answer]) -> str:
     """The same for a terminal."""
     lines = [*lead(answers), ""]
-    for label, first, learned, behind, place in grid(answers)[1:]:
-        lines += [label + (f" ({place})" if place else ""), f"    {first}"]
-        lines += [f"    of learned routers{f', {behind} behind' if behind else ''}: {learned}"] if learned else []
+    for label, learned, lowest, ahead, place in grid(answers)[1:]:
+        lines += [label + (f" ({place})" if place else ""), f"    {'of learned routers: ' * bool(lowest)}{learned}"]
+        lines += [f"    lowest loss of all{f', ahead by {ahead}' if ahead else ''}: {lowest}"] if lowest else []
     return "\n".join([*lines, "", below(answers)]).lstrip("\n")
 
 
@@ -142,9 +142,10 @@ def _unlike(found: Answer, first: Answer, track: str) -> str:
 
 
 def _cells(found: Answer, track: str, link: Link) -> list[str]:
-    """Who leads; who leads of learned routers, and how far behind the former; on what."""
+    """Who leads of learned routers; who leads of all, and how far ahead of the former; on what."""
     inside, learned = found["set"], found["learned"]
-    names = _either(inside, found, track, link)
+    arms = [{entry["row"] for entry in entries} for entries in (inside, learned["set"])]
+    names = "the same" if arms[0] == arms[1] else _either(inside, found, track, link)
     compared = len(inside) + len(found["behind"])
     names += f" (of {compared} compared)" if compared < FEW else ""
     lost = beaten(found)
@@ -152,19 +153,16 @@ def _cells(found: Answer, track: str, link: Link) -> list[str]:
         beyond = " (extrapolated)" * found["twin"]["extrapolated"]
         whom = "all" if len(lost) == len(inside) else " and ".join(entry["title"] for entry in lost)
         names += f"; a dense network is ahead of {whom}{beyond}"
-    arms = [{entry["row"] for entry in entries} for entries in (inside, learned["set"])]
     far = [entry["mean"] for entry in found["behind"] if entry["row"] in arms[1]]
-    behind = ""
-    if far and not arms[0] & arms[1]:
-        behind = _marked(min(far), found)
-    routers = "the same" if arms[0] == arms[1] else _either(learned["set"], found, track, link)
+    ahead = _marked(min(far), found) if far and not arms[0] & arms[1] else ""
+    routers = _either(learned["set"], found, track, link) or "too few to compare"
     rest = [entry["mean"] for entry in learned["behind"]]
     if rest:
         ends = " to ".join(dict.fromkeys(_marked(end(rest), found) for end in (min, max)))
         others = f"{len(rest)} others" if len(rest) > 1 else "the other"
         routers += f"; {others} {ends} behind"
     blunt = " (blunt)" * found["blunt"]
-    return [names, routers, behind, link(_place(found), inside[0]["row"]) + blunt]
+    return [routers, names, ahead, link(_place(found), inside[0]["row"]) + blunt]
 
 
 def _marked(behind: float, found: Answer) -> str:

@@ -144,6 +144,6 @@ def _own(
     said += [f"on {kind}"] if kind else []
     if not said and devices is None:
         return None
-    kinds = (kind,) if kind else TEXT + SPARSE if experts else TEXT
+    kinds = (kind,) if kind else (*TEXT, *SPARSE, f"experts-{experts}") if experts else TEXT
     words = ", ".join(["the lowest loss", *said])
     return Need("yours", words, kinds, devices or 1, causal, knobless, recipe, experts, learned)

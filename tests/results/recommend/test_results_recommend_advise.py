@@ -203,12 +203,12 @@ LEARNT = {"hash": 2.8, "stable_moe": 2.801, "good": 3.0, "close": 3.002, "mid": 
 
 
 def test_the_table_names_the_lowest_loss_and_what_a_learned_router_costs(tmp_path):
-    """Tables of tokens first; `good` is the best of the learned, `close` takes no part, being not causal."""
+    """Learned routers first; `good` is the best of them, `close` takes no part, being not causal."""
     content, manifest = board(levels=LEARNT)
     given = advice(loaded(tmp_path, (content, manifest)), ("as-published",))
     (first, *_, last) = table(given)
-    assert first[:2] == ["The lowest loss", "Stable_moe (1.5 ×) or Hash (1.5 ×)"]
-    assert first[2].startswith("Good (1.5 ×); 2 others 0.")
+    assert (first[0], first[2]) == ("The lowest loss", "Stable_moe (1.5 ×) or Hash (1.5 ×)")
+    assert first[1].startswith("Good (1.5 ×); 2 others 0.")
     assert float(first[3]) == pytest.approx(0.2, abs=0.01)
     assert first[4] == "text-bench, muon"
     assert last == ["Training with AdamW", "No evidence.", "", "", ""]
@@ -220,16 +220,16 @@ def test_the_table_names_the_lowest_loss_and_what_a_learned_router_costs(tmp_pat
 
 def test_the_table_says_how_few_were_compared_and_what_the_margin_does_not_carry(tmp_path):
     (line, *_) = table(advice(loaded(tmp_path / "few", board()), ("as-published",)))
-    assert line[1:4] == ["Good (1.5 ×) (of 2 compared)", "the same; the other 0.300 behind", ""]
+    assert line[1:4] == ["Good (1.5 ×); the other 0.300 behind", "the same (of 2 compared)", ""]
     content, manifest = board(levels={"hash": 2.99, "good": 3.0, "mid": 3.1, "other": 3.2, "far": 3.3}, seeds=20)
     content["margins"]["text-bench"] = 0.02
     (line, *_) = table(advice(loaded(tmp_path / "margin", (content, manifest)), ("as-published",)))
-    assert line[1] == "Hash (1.5 ×)"
+    assert line[2] == "Hash (1.5 ×)"
     assert line[3].endswith(" †")
-    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d to 0\.30\d behind", line[2])
+    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d to 0\.30\d behind", line[1])
     content["margins"]["text-bench"] = 0.15  # more than the nearest of the learned is behind, less than the last
     (line, *_) = table(advice(loaded(tmp_path / "straddled", (content, manifest)), ("as-published",)))
-    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d † to 0\.30\d behind", line[2])
+    assert re.fullmatch(r"Good \(1\.5 ×\); 3 others 0\.10\d † to 0\.30\d behind", line[1])
     content["margins"]["text-bench"] = 0.001
     (line, *_) = table(advice(loaded(tmp_path / "narrow", (content, manifest)), ("as-published",)))
     assert "†" not in line[3]
@@ -249,7 +249,7 @@ def test_lines_of_one_need_say_in_what_they_differ(tmp_path):
         "– tuned, balanced, shorter training",
     ]
     assert lines["– shorter training"][4] == "text-bench, muon"
-    assert lines["– tuned, balanced, shorter training"][2].startswith("Good (rate 0.1, 1.5 ×); ")
+    assert lines["– tuned, balanced, shorter training"][1].startswith("Good (rate 0.1, 1.5 ×); ")
     places = measured(given)[1:]
     assert [line[0] for line in places] == ["long-bench, muon", "text-micro, muon", "text-bench, muon"]
     assert places[1][1:] == ["2 of 32", "0.0018 M (0.009 M)", "9.22 M", "5,120", "8"]
@@ -276,10 +276,17 @@ def test_the_table_says_where_a_dense_network_is_ahead(tmp_path):
     ]
     given = answers(loaded(tmp_path, board(rows=rows)), "devices")
     (line,) = table([given])
-    assert line[1] == "Good (1.5 ×) (of 2 compared); a dense network is ahead of all"
+    assert line[1:3] == [
+        "Good (1.5 ×); the other 0.626 behind",
+        "the same (of 2 compared); a dense network is ahead of all",
+    ]
     assert "Times on several devices are simulated" in below([given])
-    rows = [one | {"strategy": "hash"} if one["arm"] == "good" else one for one in rows]
-    assert table([answers(loaded(tmp_path / "hash", board(rows=rows)), "devices")])[0][2] == ""  # one learned rule
+
+
+def test_one_learned_router_is_too_few_to_compare(tmp_path):
+    boards = loaded(tmp_path, board(levels={"hash": 2.8, "good": 3.0, "twin": 3.5}))
+    (line,) = table([answers(boards, "loss")])
+    assert line[1:4] == ["too few to compare", "Hash (1.5 ×) (of 2 compared)", ""]
 
 
 def test_a_superseded_protocol_is_no_evidence(tmp_path):
@@ -288,6 +295,23 @@ def test_a_superseded_protocol_is_no_evidence(tmp_path):
     assert given["evidence"] == []
     assert given["missing"][0]["words"].endswith("boards of protocol 1 are superseded")
     assert given["missing"][0]["where"] == ["old"]
+
+
+def test_where_nothing_fits_it_says_what_comes_nearest(tmp_path):
+    """A condition let go at a time; what is too blunt to judge by is nothing that comes near."""
+    many = board("many", tasks=("text-micro",), experts=64)
+    blunt = board("blunt", tasks=("text-small",), experts=16, word="blunt")
+    boards = loaded(tmp_path, board(), many, board("chosen", track="tuned"), blunt)
+
+    def missing(track="as-published", **conditions):
+        (found,) = advice(boards, (track,), [needs.Need("own", "own", **conditions)])
+        return found["missing"][0]["words"]
+
+    assert missing(experts=128).endswith("with 128 experts; there is one with 32 or 64 experts")
+    assert missing(recipe="adamw").endswith("trained with adamw; there is one trained with muon")
+    assert missing("balanced").endswith("; there is one as published or tuned")
+    assert missing(kinds=("recall",)).endswith("has a task recall-…; there is one on text")
+    assert missing("balanced", kinds=("recall",)).endswith("has a task recall-…")
 
 
 def test_equal_time_is_judged_by_losses_at_equal_time(tmp_path):

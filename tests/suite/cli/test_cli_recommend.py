@@ -66,7 +66,9 @@ def test_text_says_what_was_asked_who_is_best_and_on_what_it_rests(published):
     assert lines[4] == "    Close left out: not causal in training"
     nothing = ask(published, "--experts", "256", "--track", "as-published").output
     assert "  No evidence.\n" in nothing
-    assert "has a task text-… or mix-… or long-… or text-sparse-… or sparse-… with 256 experts" in nothing
+    assert (
+        "has a task text-… or mix-… or long-… or text-sparse-… or sparse-… or experts-256-… with 256 experts" in nothing
+    )
 
 
 def test_without_conditions_every_need_is_answered_on_both_tracks(published):
