@@ -82,7 +82,8 @@ def write_index(published: Path) -> Path:
     )
     index.write_text(page, encoding="utf-8")
     for board in boards:
-        renew_page(published / unquote(board["href"]), board["href"], tracks)
+        own = told if told.foretold and told.foretold[0]["board"] == unquote(board["folder"]) else None
+        renew_page(published / unquote(board["href"]), board["href"], tracks, own)
     return index
 
 

@@ -69,13 +69,16 @@ def _mean(row: Mapping[str, Any]) -> float:
     return float("inf") if mean is None else float(mean)
 
 
-def renew_page(file: Path, href: str, tables: Sequence[Mapping[str, Any]]) -> None:
+def renew_page(file: Path, href: str, tables: Sequence[Mapping[str, Any]], told: Any = None) -> None:
     """Put a board's tables between the markers of its own page; a page without markers is older, and stays as it is.
 
     Args:
         href: of the page, from the folder of all boards.
+        told: what the boards recommend, for the board that says most of what balance foretells.
     """
     if markers(BLOCK)[0] in file.read_text(encoding="utf-8"):
         own = [table for table in tables if href in table["pages"]]
-        text = render("tracks.j2", tracks=own, here=href, up="../" * href.count("/"), variable=svg.variable)
+        up = "../" * href.count("/")
+        text = render("tracks.j2", tracks=own, here=href, up=up, variable=svg.variable)
+        text += render("foretells.j2", told=told, up=up) if told else ""
         renew(file, text.splitlines(), BLOCK)

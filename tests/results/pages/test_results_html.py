@@ -392,6 +392,23 @@ def test_a_strategys_tracks_stand_side_by_side(tmp_path: Path) -> None:
     assert other.read_text(encoding="utf-8") == once
 
 
+def test_the_board_with_most_settings_says_what_balance_foretells(tmp_path: Path) -> None:
+    published = tmp_path / "published"
+    dense = Arm("dense", "Dense twin", effect=0.3)
+    publish(published / "most", tmp_path / "0", arms=(*ARMS, dense), seeds=6, twin="dense")
+    publish(published / "fewer", tmp_path / "1", arms=(*ARMS[:5], dense), seeds=6, twin="dense")
+    index = site.write_index(published).read_text(encoding="utf-8")
+    own = (published / "most" / "index.html").read_text(encoding="utf-8")
+    (said,) = re.findall(r'<section id="foretells">(.*?)</section>', own, re.S)
+    Parsed(own)
+    told = json.loads((published / "foretelling.json").read_text())["most/mix-nano"]
+    share = told["measures"]["dropped"]["share"]
+    assert f"<td>{100 * share['mean']:.0f} % [" in said
+    assert f"<td>{100 * share['mean']:.0f} % [" in index
+    assert all((published / "most" / way).is_file() for way in re.findall(r'href="([^"]+)"', said))
+    assert 'id="foretells"' not in (published / "fewer" / "index.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("change", [{"hardware": "another"}, {"suite": "other"}, {"protocol_version": "0"}])
 def test_tracks_of_other_conditions_are_not_put_together(tmp_path: Path, change: dict[str, str]) -> None:
     published = tmp_path / "published"
