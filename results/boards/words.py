@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from results.statistics.sensitivity import FIT_GAIN, FIT_SPREADS
-from results.text import interval
+from results.text import counted, interval
 
 MARGIN_SOURCES = {
     "tokens": "what {more_tokens:.0%} more training tokens would bring the baseline (n = {n})",
@@ -33,7 +33,7 @@ def slopes(board: Mapping[str, Any]) -> list[tuple[str, str, list[str], int]]:
             "–" if trend is None else interval(*(trend[key] for key in ("mean", "ci_low", "ci_high")))
             for trend in trends
         ]
-        gained = (entry["delta_loss"] or {}).get("mean") or 0.0  # the baseline gains nothing on itself
+        gained = entry["delta_loss"]["mean"] if entry["delta_loss"] else 0.0  # the baseline gains nothing on itself
         shown.append((gained, (arm, titles[arm], words, entry["loss"]["n"])))
     return [row for _, row in sorted(shown, key=lambda pair: pair[0])]
 
@@ -69,15 +69,23 @@ def signed(estimate: Mapping[str, Any], digits: int) -> str:
     return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
-def ladder_words(ladder: Mapping[str, Any]) -> str:
+def ladder_words(board: Mapping[str, Any]) -> str:
     """What a board's tasks are steps of, and how its slopes are to be read."""
+    ladder = board["ladder"]
     numbers = ", ".join(f"{number:g}" for number in ladder["numbers"])
-    between = signed(ladder["range"], 3) if ladder["range"]["mean"] is not None else "unknown"
-    return (
-        f"The tasks differ in {ladder['of']} alone: {numbers}. What changes per doubling is a slope within a seed; its "
-        "mean over seeds stands with its 95 % t interval, which is the arm's own, not adjusted. From the lowest to the "
-        f"highest loss of the arms with experts: {between} nats/token per doubling."
+    said = (
+        f"The tasks differ in {ladder['title']} alone: {numbers}. What changes per doubling is a slope within a seed, "
+        "over the seeds that an arm and the baseline have on every task; its mean over seeds stands with its 95 % t "
+        "interval, which is the arm's own, not adjusted."
     )
+    between = ladder["range"]
+    if between:
+        said += (
+            f" The distance from the lowest to the highest loss of {between['arms']} arms with experts changes by "
+            f"{signed(between, 3)} nats/token per doubling ({counted(between['n'], 'seed')})."
+        )
+    lost = [str(row["title"]) for row in board["rows"] if row["arm"] in ladder["diverged"]]
+    return said + (f" Left out, for trials that diverged: {', '.join(dict.fromkeys(lost))}." if lost else "")
 
 
 def saved_words(saved: Mapping[str, Any] | None) -> str:

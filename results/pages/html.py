@@ -55,7 +55,7 @@ def write_report(
         tasks=tasks,
         across=figures_of(across),
         along=figures_of(along),
-        ladder=ladder_words(board["ladder"]) if board.get("ladder") else "",
+        ladder=ladder_words(board) if board.get("ladder") else "",
         slope_names=list(SLOPES.values()),
         slopes=slopes(board) if board.get("ladder") else [],
         overview=overview(board, rows),

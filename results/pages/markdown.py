@@ -68,7 +68,7 @@ def leaderboard_markdown(board: Mapping[str, Any]) -> str:
     if len(board["tasks"]) > 1 and board["across_tasks"]["arms"]:
         lines += ["## Across tasks", "", *_across(board), ""]
     if board.get("ladder"):
-        lines += [f"## Along {board['ladder']['of']}", "", ladder_words(board["ladder"]), "", *_along(board), ""]
+        lines += [f"## Along {board['ladder']['title']}", "", ladder_words(board), "", *_along(board), ""]
     lines += ["## How to read it", "", *[f"- *{word}*: {meaning}." for word, meaning in WORDS.items()]]
     lines += [
         f"- *overhead*: step time against `{board['reference']}`, median over seeds [least, most]; +1% is slower."

@@ -56,17 +56,15 @@ def along(board: Row, styles: Mapping[str, ArmStyle]) -> list[Picture]:
     place = {(row["arm"], row["task"]): row["delta_loss"] for row in board["rows"]}
     means, ends = {}, {}
     for arm in ladder["arms"]:
-        deltas = [place.get((arm, task), {"ci_low": None}) for task in ladder["tasks"]]
+        deltas = [place[arm, task] for task in ladder["tasks"]]
         if arm != board["baseline"] and all(delta["ci_low"] is not None for delta in deltas):
             means[arm] = [delta["mean"] for delta in deltas]
             ends[arm] = [(delta["ci_low"], delta["ci_high"]) for delta in deltas]
     if not means:
         return []
-    numbers, of = ladder["numbers"], ladder["of"]
-    low, high = (end(value for own in ends.values() for pair in own for value in (*pair, 0.0)) for end in (min, max))
-    pad = 0.06 * (high - low)
+    numbers, of = ladder["numbers"], ladder["title"]
     labels = (of, "difference to the baseline (nats/token)")
-    figure = ladders.draw(numbers, means, ends, styles, labels, (low - pad, high + pad))
+    figure = ladders.draw(numbers, means, ends, styles, labels)
     look: dict[str, Any] = {"unit": "nats", "zero": True, "log": "x", "ticks": list(numbers)}
     chart = charts.lines(numbers, means, styles, labels, of, ends, **look)
     caption = (

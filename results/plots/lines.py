@@ -26,7 +26,6 @@ def draw_lines(
     ticks: Sequence[float] | None = None,
     side: Side = "right",
     at: int = -1,
-    whiskers: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     look: Mapping[str, Any] | None = None,
 ) -> Figure:
     """One line per arm against a shared x.
@@ -39,7 +38,6 @@ def draw_lines(
         ticks: x values to mark; matplotlib's choice otherwise.
         side: where titles stand; the y axis takes the other side when they stand left.
         at: index of the point a title is level with.
-        whiskers: arm → each point's interval, drawn with a mark at the point.
         look: further properties of the lines.
     """
     arms = [arm for arm in styles if arm in lines]
@@ -51,7 +49,6 @@ def draw_lines(
             if reference in lines:
                 panel.axes.plot(x, lines[reference], color=MUTED, linewidth=0.8, **extra, **panel.where)
             panel.axes.plot(x, lines[arm], **styles[arm].line, **extra, **panel.where)
-            _points(panel.axes, x, lines[arm], whiskers, styles[arm], panel.where)
             panel.title(styles[arm])
         return figure
     room = 0.2 + label_width([styles[arm].title for arm in arms])
@@ -60,7 +57,6 @@ def draw_lines(
         _axis_right(ax)
     for arm in arms:
         ax.plot(x, lines[arm], **styles[arm].line, **extra)
-        _points(ax, x, lines[arm], whiskers, styles[arm], {})
     ax.set(xlabel=labels[0], ylabel=labels[1], xscale="log" if log_x else "linear", ylim=ylim)
     ax.margins(x=0.03)
     calm_ticks(ax)
@@ -69,21 +65,6 @@ def draw_lines(
         ax.set_xticks([], minor=True)
     label_lines(ax, [(styles[arm], x[at], lines[arm][at]) for arm in arms], left=side == "left")
     return figure
-
-
-def _points(
-    ax: Axes,
-    x: Sequence[float],
-    y: Sequence[float],
-    whiskers: Mapping[str, Sequence[tuple[float, float]]] | None,
-    style: ArmStyle,
-    where: Mapping[str, Any],
-) -> None:
-    if whiskers is None:
-        return
-    ax.plot(x, y, markersize=3, **style.point, **where)
-    for place, (low, high) in zip(x, whiskers[style.arm], strict=True):
-        ax.plot([place, place], [low, high], linewidth=1.2, **style.paint, **where)
 
 
 def _axis_right(ax: Axes) -> None:

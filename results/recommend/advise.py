@@ -13,7 +13,7 @@ from typing import Any
 
 from results.recommend.confidence import Standing, behind, confidence_set
 from results.recommend.evidence import Board, Cell, Row, cells, current
-from results.recommend.needs import NEEDS, TABLES, TRACKS, Need
+from results.recommend.needs import EXPERTS, NEEDS, TABLES, TRACKS, Need
 from results.statistics.power import MIN_SEEDS
 from results.statistics.tuning import BALANCED_BELOW
 
@@ -144,10 +144,15 @@ def nearest(need: Need, track: str, boards: Sequence[Board]) -> list[str]:
     """What there is evidence for where one condition of a need is let go, a line per condition."""
     said = []
     if need.experts is not None:
-        counts = sorted({cell.experts for cell in _fit(replace(need, experts=None), track, boards)})
+        same = (
+            tuple({cell.kind for cell in cells(boards) if cell.kind.startswith(EXPERTS)}) if len(need.kinds) > 1 else ()
+        )
+        counts = sorted(
+            {cell.experts for cell in _fit(replace(need, experts=None, kinds=need.kinds + same), track, boards)}
+        )
         said += [f"with {_either(map(str, counts))} experts"] if counts else []
     if need.recipe is not None:
-        recipes = sorted({cell.recipe for cell in _fit(replace(need, recipe=None), track, boards)})
+        recipes = sorted({cell.recipe for cell in _fit(replace(need, recipe=None), track, boards)} - {""})
         said += [f"trained with {_either(recipes)}"] if recipes else []
     if len(need.kinds) == 1:
         there = [cell.kind for cell in cells(boards) if cell.board.track == track]
@@ -158,9 +163,9 @@ def nearest(need: Need, track: str, boards: Sequence[Board]) -> list[str]:
 
 
 def _fit(need: Need, track: str, boards: Sequence[Board]) -> list[Cell]:
-    """The cells that can answer a need on a track."""
+    """The cells that answer a need on a track."""
     asked = [cell for cell in cells(boards) if cell.board.track == track and need.asks_for(cell)]
-    return [cell for cell in asked if unfit(cell, need) is None]
+    return [cell for cell in asked if unfit(cell, need) is None and weighed(cell, need)["set"]]
 
 
 def _either(words: Iterable[str]) -> str:

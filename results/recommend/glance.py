@@ -27,15 +27,15 @@ from results.recommend.wording import (
 
 Answer = Mapping[str, Any]
 
-HEAD = ["You need", "Of learned routers", "Lowest loss of all", "Ahead of them by", "Measured on"]
+HEAD = ["You need", "Of learned routers", "Lowest loss of all", "Ahead by", "Measured on"]
 MEASURED = ["Measured on", "Experts", "Active parameters (all)", "Tokens", "Tokens per active parameter", "Seeds"]
 FEW = 5  # strategies; where fewer were compared, the table says how many
 
 READING = (
     "Named are all strategies not shown to be worse than some other, with × for the load of their busiest expert over "
     "the mean late in training (1 + MaxVio of a batch). Learned routers: all but hash and StableMoE, which end as "
-    "fixed tables of tokens. Behind, in nats/token: the best learned router; ahead of them: the lowest loss of all, of "
-    "the best of them; †: less than the board's margin, no reason to choose by. Values are the sources' own, but "
+    "fixed tables of tokens. Distances in nats/token: of others behind the best learned router, and of the lowest loss "
+    "of all ahead of it; †: less than the board's margin, no reason to choose by. Values are the sources' own, but "
     "for tuned, balanced: there each knob has the value with the lowest loss among those that keep MaxVio under 1, and "
     "only rules that are so balanced on the board take part. All can be used by a decoder as they were trained."
 )
@@ -67,8 +67,10 @@ def as_text(answers: Sequence[Answer]) -> str:
     """The same for a terminal."""
     lines = [*lead(answers), ""]
     for label, learned, lowest, ahead, place in grid(answers)[1:]:
-        lines += [label + (f" ({place})" if place else ""), f"    {'of learned routers: ' * bool(lowest)}{learned}"]
-        lines += [f"    lowest loss of all{f', ahead by {ahead}' if ahead else ''}: {lowest}"] if lowest else []
+        lines.append(label + (f" ({place})" if place else ""))
+        lead_by = f", ahead by {ahead}" if ahead else ""
+        parts = [f"of learned routers: {learned}", f"lowest loss of all{lead_by}: {lowest}"] if learned else [lowest]
+        lines += [f"    {part}" for part in parts]
     return "\n".join([*lines, "", below(answers)]).lstrip("\n")
 
 
@@ -79,7 +81,7 @@ def grid(answers: Sequence[Answer], link: Link = plain) -> list[list[str]]:
         of_need = list(group)
         question, lines_of = upper(of_need[0]["question"]), list(shown(of_need))
         if not lines_of:
-            lines.append([question, _nothing(of_need[0], link), "", "", ""])
+            lines.append([question, "", _nothing(of_need[0], link), "", ""])
         for track, found in lines_of:
             first = lines_of[0][1]
             words = _unlike(found, first, track) if found is not first else _asked(question, track)

@@ -15,6 +15,7 @@ TEXT = ("text", "mix", "long")
 SPARSE = ("text-sparse", "sparse")
 SHIFT = ("text-shift", "recall-shift", "shift")
 RECALL = ("recall",)
+EXPERTS = "experts-"  # and how many: the text of TEXT, at another number of experts
 TABLES = frozenset(yaml.safe_load(Path(__file__).with_name("tables.yaml").read_text(encoding="utf-8"))["tables"])
 
 

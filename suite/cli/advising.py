@@ -132,7 +132,7 @@ def _own(
     kind: str | None,
 ) -> Need | None:
     """The need that the options describe; None where they describe none."""
-    from results.recommend.needs import SPARSE, TEXT, Need
+    from results.recommend.needs import EXPERTS, SPARSE, TEXT, Need
 
     said: list[str] = []
     said += [f"at equal time on {devices} devices"] if devices and devices > 1 else []
@@ -144,6 +144,6 @@ def _own(
     said += [f"on {kind}"] if kind else []
     if not said and devices is None:
         return None
-    kinds = (kind,) if kind else (*TEXT, *SPARSE, f"experts-{experts}") if experts else TEXT
+    kinds = (kind,) if kind else (*TEXT, *SPARSE, f"{EXPERTS}{experts}") if experts else TEXT
     words = ", ".join(["the lowest loss", *said])
     return Need("yours", words, kinds, devices or 1, causal, knobless, recipe, experts, learned)

@@ -394,14 +394,15 @@ def test_a_strategys_tracks_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_the_board_with_most_settings_says_what_balance_foretells(tmp_path: Path) -> None:
     published = tmp_path / "published"
-    dense = Arm("dense", "Dense twin", effect=0.3)
-    publish(published / "most", tmp_path / "0", arms=(*ARMS, dense), seeds=6, twin="dense")
-    publish(published / "fewer", tmp_path / "1", arms=(*ARMS[:5], dense), seeds=6, twin="dense")
+    dense, more = Arm("dense", "Dense twin", effect=0.3), Arm("more", "One more", effect=0.02)
+    publish(published / "most", tmp_path / "0", arms=(*ARMS, more, dense), seeds=6, twin="dense")
+    publish(published / "fewer", tmp_path / "1", arms=(*ARMS, dense), tasks=("code-nano",), seeds=6, twin="dense")
     index = site.write_index(published).read_text(encoding="utf-8")
     own = (published / "most" / "index.html").read_text(encoding="utf-8")
     (said,) = re.findall(r'<section id="foretells">(.*?)</section>', own, re.S)
     Parsed(own)
     told = json.loads((published / "foretelling.json").read_text())["most/mix-nano"]
+    assert "fewer/code-nano" in json.loads((published / "foretelling.json").read_text())
     share = told["measures"]["dropped"]["share"]
     assert f"<td>{100 * share['mean']:.0f} % [" in said
     assert f"<td>{100 * share['mean']:.0f} % [" in index

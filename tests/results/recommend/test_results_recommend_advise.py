@@ -211,7 +211,7 @@ def test_the_table_names_the_lowest_loss_and_what_a_learned_router_costs(tmp_pat
     assert first[1].startswith("Good (1.5 ×); 2 others 0.")
     assert float(first[3]) == pytest.approx(0.2, abs=0.01)
     assert first[4] == "text-bench, muon"
-    assert last == ["Training with AdamW", "No evidence.", "", "", ""]
+    assert last == ["Training with AdamW", "", "No evidence.", "", ""]
     (learned,) = [found["learned"] for found in given[0]["evidence"]]
     assert arms(learned["set"]) == ["good"]
     assert arms(learned["behind"]) == ["mid", "far"]
@@ -300,17 +300,19 @@ def test_a_superseded_protocol_is_no_evidence(tmp_path):
 def test_where_nothing_fits_it_says_what_comes_nearest(tmp_path):
     """A condition let go at a time; what is too blunt to judge by is nothing that comes near."""
     many = board("many", tasks=("text-micro",), experts=64)
+    ladder = board("ladder", tasks=("experts-8-bench",), experts=8)
+    few = board("few", tasks=("text-small",), experts=16, seeds=3)
     blunt = board("blunt", tasks=("text-small",), experts=16, word="blunt")
-    boards = loaded(tmp_path, board(), many, board("chosen", track="tuned"), blunt)
+    boards = loaded(tmp_path, board(), many, ladder, few, board("chosen", track="tuned"), blunt)
 
     def missing(track="as-published", **conditions):
         (found,) = advice(boards, (track,), [needs.Need("own", "own", **conditions)])
         return found["missing"][0]["words"]
 
-    assert missing(experts=128).endswith("with 128 experts; there is one with 32 or 64 experts")
+    assert missing(experts=128).endswith("with 128 experts; there is one with 8, 32 or 64 experts")
     assert missing(recipe="adamw").endswith("trained with adamw; there is one trained with muon")
     assert missing("balanced").endswith("; there is one as published or tuned")
-    assert missing(kinds=("recall",)).endswith("has a task recall-…; there is one on text")
+    assert missing(kinds=("recall",)).endswith("has a task recall-…; there is one on experts-8 or text")
     assert missing("balanced", kinds=("recall",)).endswith("has a task recall-…")
 
 
