@@ -53,7 +53,7 @@ def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
     Settings of one rule are kin: an interval over settings speaks for other settings of these rules, not of others.
     A setting is a row of a rule whose router goes on learning and that a decoder can use: tables of tokens lead for
     what the table tells, whatever their balance. Rows with a diverged trial take no part. A cell all of whose settings
-    another has says nothing more, and is left out.
+    another has, trial by trial, says nothing more, and is left out.
 
     Returns:
         per cell `key` (BOARD/TASK), `board`, `task`, `settings`, `rules` and `pairs` (how many), `seeds` (the fewest of
@@ -66,9 +66,12 @@ def foretelling(boards: Sequence[Board]) -> list[dict[str, Any]]:
     newest, _ = current(boards)
     placed = [(cell, _points(cell)) for cell in cells(newest) if cell.experts_pay]
     found: list[dict[str, Any]] = []
+    seen: list[set[str]] = []  # the trials that each cell told rests on
     for cell, points in sorted(placed, key=lambda pair: (-len(pair[1]), pair[0].key)):
-        if len(points) < FEWEST_SETTINGS or any(_known(points, other["points"]) for other in found):
+        trials = _trials(cell, points)
+        if len(points) < FEWEST_SETTINGS or any(trials and trials <= others for others in seen):
             continue
+        seen.append(trials)
         told = foretell(
             {measure.name: [point[measure.name] for point in points] for measure in MEASURES},
             [point["loss"] for point in points],
@@ -141,10 +144,10 @@ def _over_training(curves: Path) -> np.ndarray:
     return np.divide(total, weight, out=np.full(PARTS, np.nan), where=weight > 0)
 
 
-def _known(points: Sequence[Entry], others: Sequence[Entry]) -> bool:
-    """Whether all of them are among the others: equal losses to the last digit are of the same trials."""
-    losses = {point["loss"] for point in others}
-    return all(point["loss"] in losses for point in points)
+def _trials(cell: Cell, points: Sequence[Entry]) -> set[str]:
+    """The keys of all trials that points rest on."""
+    rows = {point["row"] for point in points}
+    return {key for row in cell.settings if row.key in rows for key in row.content.get("trial_keys") or []}
 
 
 def most(entries: Sequence[Entry]) -> list[Entry]:

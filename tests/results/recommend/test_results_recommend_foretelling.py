@@ -19,7 +19,8 @@ def setting(arm, level, dropped, *, late=1.0, strategy="rule", salt=0, **more):
     return {
         **row(arm, "text-bench", losses(level, 6, salt, noise=0), max_vio=late, **more),
         "strategy": strategy, "dropped": {"1.25": dropped}, "overflow": {"1.25": 0.1}, "peak_max_vio": 3.0,
-        "device_rows": {"8": 5 + dropped}, "dead_experts": 0.0, "delta_loss": {"mean": level - 3, "verdict": "tie"},
+        "device_rows": {"8": 5 + dropped}, "trial_keys": [f"{arm}-{seed}" for seed in range(6)],
+        "dead_experts": 0.0, "delta_loss": {"mean": level - 3, "verdict": "tie"},
     }  # fmt: skip
 
 
@@ -93,6 +94,9 @@ def test_a_board_whose_settings_another_has_is_not_told_again(tmp_path):
     write(tmp_path, board("whole", levels=LEVELS, rows=settings()))
     found = foretelling(boards(tmp_path, settings(8), "part"))
     assert [entry["board"] for entry in found] == ["whole"]
+    others = [row | {"trial_keys": ["more", *row["trial_keys"]]} for row in settings(8)]
+    found = foretelling(boards(tmp_path, others, "more"))
+    assert [entry["board"] for entry in found] == ["whole", "more"]  # of other trials, whatever their losses
 
 
 def test_the_half_that_ends_most_even_is_told_apart(tmp_path):
@@ -121,7 +125,7 @@ def test_words(tmp_path):
     assert "has the lower loss in 100 % [100, 100] of pairs on text-bench;" in in_short(found)
     assert in_short([]) == elsewhere(found) == ""
     write(tmp_path / "more", board("whole", levels=LEVELS, rows=settings()))
-    other = [setting(f"rule{i}", 3 + 0.03 * i, 0.1 + 0.1 * i) for i in range(6)]
+    other = [setting(f"other{i}", 3 + 0.03 * i, 0.1 + 0.1 * i) for i in range(6)]
     both = foretelling(boards(tmp_path / "more", other, "other"))
     assert [entry["board"] for entry in both] == ["whole", "other"]
     assert elsewhere(both).endswith("text-bench of other 100 % [100, 100] and 50 % [50, 50] (6 settings).")
