@@ -42,7 +42,7 @@ def ladder(manifest: Mapping[str, Any], records: Records, configs: Mapping[str, 
         return None
     arms: dict[str, Any] = {}
     diverged: list[str] = []
-    alike: list[list[Seeds]] = []  # by arm and task, losses of those that the range is of
+    alike: list[Sequence[Seeds]] = []  # by arm and task, losses of those that the range is of
     for entry in ranked_arms(manifest):
         arm = entry["arm"]
         losses = [records.losses(arm, task) for task in tasks]
@@ -61,7 +61,7 @@ def ladder(manifest: Mapping[str, Any], records: Records, configs: Mapping[str, 
             "dropped": None if arm == twin else asdict(per_doubling(steps, dropped)),
         }
         if arm != twin and seeds == whole and entry.get("causal") is not False and not entry.get("variable_k"):
-            alike.append([*own])
+            alike.append(own)
     return {
         "of": of,
         "title": of.replace("_", " "),
